@@ -1,0 +1,1 @@
+//! Replies the proxy gives itself.

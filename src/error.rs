@@ -1,0 +1,81 @@
+//! Every error the proxy makes itself: one list, from which client bytes, the error metric's label
+//! and the README table come. Must never carry a key or a value.
+
+/// Whether the request behind an error may have had an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Executed {
+    /// It had none.
+    No,
+    /// Nobody knows.
+    Maybe,
+    /// Some keys yes, some no.
+    Partly,
+}
+
+macro_rules! proxy_errors {
+    ($($name:ident, $kind:literal, $executed:ident, $text:literal, $when:literal;)*) => {
+        /// An error made by the proxy, as the client sees it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum ProxyError { $(#[doc = $when] $name,)* }
+
+        impl ProxyError {
+            /// All of them, in the order of the README table.
+            pub const ALL: &'static [ProxyError] = &[$(ProxyError::$name,)*];
+
+            /// Label of `slotway_errors_total{kind}`.
+            pub fn kind(self) -> &'static str {
+                match self { $(ProxyError::$name => $kind,)* }
+            }
+
+            /// Text after the `-`, without line end.
+            pub fn text(self) -> &'static str {
+                match self { $(ProxyError::$name => $text,)* }
+            }
+
+            /// When a client sees it.
+            pub fn when(self) -> &'static str {
+                match self { $(ProxyError::$name => $when,)* }
+            }
+
+            /// Whether the request may have been executed.
+            pub fn executed(self) -> Executed {
+                match self { $(ProxyError::$name => Executed::$executed,)* }
+            }
+        }
+    };
+}
+
+proxy_errors! {
+    CrossSlot, "cross_slot", No, "CROSSSLOT Keys in request don't hash to the same slot",
+        "A command that cannot be split has keys in several slots, or `multi-key-split` is off.";
+    ClusterDown, "cluster_down", No, "CLUSTERDOWN slotway: no reachable node owns the slot",
+        "The slot had no reachable owner for `owner-wait`, or has had none for longer than that.";
+    WaitQueueFull, "wait_queue_full", No, "CLUSTERDOWN slotway: too many requests wait for a node that owns their slot",
+        "`owner-wait-requests` or `owner-wait-bytes` is used up.";
+    DeadlineUnsent, "deadline_unsent", No, "ERR slotway: request deadline passed before the request was sent; it was not executed",
+        "`request-deadline` passed while the request waited for a node.";
+    DeadlineSent, "deadline_sent", Maybe, "ERR slotway: request deadline passed without a reply; the request may have been executed",
+        "`request-deadline` passed after the request was sent.";
+    ConnectionLost, "connection_lost", Maybe, "ERR slotway: connection to the node was lost; the request may have been executed",
+        "The connection broke after the request was sent, and repeating it could execute it twice.";
+    PartlyFailed, "partly_failed", Partly, "ERR slotway: a part of the command failed; it may have been executed partly",
+        "A part of a split write failed by a lost connection or a deadline.";
+    RedirectLimit, "redirect_limit", No, "CLUSTERDOWN slotway: the nodes keep redirecting this request",
+        "A request was redirected more often than `redirects-max` allows.";
+    OrderConflict, "order_conflict", No, "TRYAGAIN slotway: a later command on the same key was executed first; this one was not executed",
+        "A redirected request would have taken effect after a later one of the same connection on the same key.";
+    NodeQueueFull, "node_queue_full", No, "ERR slotway: too many requests are queued for the node",
+        "`node-pending-requests` or `node-pending-bytes` is used up.";
+    MergeTooLarge, "merge_too_large", No, "ERR slotway: the merged reply would exceed merge-reply-bytes",
+        "The parts of a split read are larger together than `merge-reply-bytes`.";
+    BadReply, "bad_reply", Maybe, "ERR slotway: the node sent a reply that does not fit the request",
+        "A node's reply was not valid RESP or not of the form the command's parts need.";
+    NoAuth, "no_auth", No, "NOAUTH Authentication required.",
+        "A password is configured and the client has not given it.";
+    MaxClients, "max_clients", No, "ERR max number of clients reached",
+        "`max-clients` connections are open.";
+    OutOfMemory, "out_of_memory", No, "OOM slotway: max-memory is reached, no new work is taken",
+        "The buffers of all clients and nodes together reached `max-memory`.";
+    NotReady, "not_ready", No, "CLUSTERDOWN slotway: the cluster has not been seen yet",
+        "No table was ever loaded and `owner-wait` passed.";
+}

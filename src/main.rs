@@ -1,0 +1,2 @@
+//! slotway
+fn main() {}

@@ -1,0 +1,1 @@
+//! RESP encoding of the replies the proxy makes itself.

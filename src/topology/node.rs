@@ -1,0 +1,62 @@
+//! The nodes this process has ever heard of. An address is interned once and keeps its `NodeId` for
+//! the life of the process, so that a `Vec` index replaces a map look-up on the path of a request.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Index of a node address; never reused for another address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub u16);
+
+impl NodeId {
+    /// As an index into per-node vectors.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// Host (name, IPv4 or IPv6 without brackets) and port, as the cluster announces it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeAddr {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl fmt::Display for NodeAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// One node address and what is known of its reachability.
+#[derive(Debug)]
+pub struct Node {
+    /// Its index.
+    pub id: NodeId,
+    /// Where to dial it.
+    pub addr: NodeAddr,
+    up: AtomicBool,
+}
+
+impl Node {
+    /// A node is taken to be reachable until something says otherwise.
+    pub fn new(id: NodeId, addr: NodeAddr) -> Self {
+        Self { id, addr, up: AtomicBool::new(true) }
+    }
+
+    /// False while the node is ejected: nothing dials it but the probe of the control connection.
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    /// Written by the topology task only; says whether that changed anything.
+    pub fn set_up(&self, up: bool) -> bool {
+        self.up.swap(up, Ordering::Relaxed) != up
+    }
+}

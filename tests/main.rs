@@ -1,0 +1,1 @@
+//! All integration tests, one binary: one link step on a small machine.
