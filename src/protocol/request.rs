@@ -49,9 +49,7 @@ impl<'a> Args<'a> {
     /// All arguments in order, the command name first.
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let frame = self.frame;
-        self.spans
-            .iter()
-            .map(move |s| frame.get(s.start as usize..(s.start + s.len) as usize).unwrap_or(&[]))
+        self.spans.iter().map(move |s| frame.get(s.start as usize..(s.start + s.len) as usize).unwrap_or(&[]))
     }
 
     /// The whole frame as it came in.

@@ -32,7 +32,13 @@ pub struct SlotTable {
 impl SlotTable {
     /// The table before the first refresh: nothing is covered.
     pub fn empty() -> Self {
-        Self { epoch: 0, owner: Box::new([NO_SHARD; SLOTS]), shards: Vec::new(), nodes: Vec::new(), covered: 0 }
+        Self {
+            epoch: 0,
+            owner: Box::new([NO_SHARD; SLOTS]),
+            shards: Vec::new(),
+            nodes: Vec::new(),
+            covered: 0,
+        }
     }
 
     /// Builds a table. `ranges` are (first slot, last slot, index into `shards`), inclusive;
