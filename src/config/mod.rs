@@ -1,1 +1,11 @@
-//! config
+//! The configuration: every key with its type, default and reason, and where each value came from.
+//!
+//! Owns reading and checking it (`load`), and the texts generated from the keys (`render`). After
+//! start nothing changes it.
+
+mod keys;
+mod machine;
+pub mod value;
+
+pub use keys::{Config, KEYS, Key, Rule};
+pub use value::{LogFormat, LogLevel, Secret, Value};
