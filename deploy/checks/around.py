@@ -140,7 +140,7 @@ def is_address(host):
 
 
 def connections(view):
-    """What one Redis node sees at most: a lane per worker and RESP version and one control connection from every pod, those draining included."""
+    """What one Redis node sees at most: from every pod, draining ones too, a lane per worker and RESP version, and a control connection."""
     surge = view.deployment["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
     most = view.autoscaler["spec"]["maxReplicas"]
     surge = -(-most * int(surge[:-1]) // 100) if isinstance(surge, str) else surge
