@@ -1,1 +1,0 @@
-//! Replies the proxy gives itself.
