@@ -1,1 +1,3 @@
-//! router
+//! Where a request goes. Pure: no I/O, no clock, nothing here waits.
+
+pub mod slot;
