@@ -61,10 +61,13 @@ metrics! {
     REDIRECTS = Counter "slotway_redirects_total" ["kind"] "Redirects and refusals of a slot that nodes answered with.";
     BACKEND_UP = Gauge "slotway_backend_up" ["node"] "1 while the node is taken to be reachable, else 0.";
     BACKEND_CONNECTIONS = Gauge "slotway_backend_connections" ["node"] "Open connections of the workers to the node.";
+    BACKEND_EJECTIONS = Counter "slotway_backend_ejections_total" [] "How often a node was taken out after failures.";
     BACKEND_REQUESTS = Counter "slotway_backend_requests_total" ["node"] "Requests queued for the node.";
     BACKEND_DURATION = Histogram "slotway_backend_request_duration_seconds" ["node"] "From queued for the node to its reply.";
     TOPOLOGY_REFRESHES = Counter "slotway_topology_refreshes_total" ["trigger", "result"] "Refreshes of the slot table, by what asked for them and how they ended.";
     TOPOLOGY_AGE = Gauge "slotway_topology_age_seconds" [] "Since the slot table was last confirmed; before the first time, since the start.";
+    TOPOLOGY_IGNORED = Gauge "slotway_topology_ignored_rows" ["reason"] "Rows of the last accepted view that get no traffic, by reason.";
+    TOPOLOGY_DROPPED = Counter "slotway_topology_events_dropped_total" [] "Reports of workers dropped because the topology task's mailbox was full.";
     SLOTS_COVERED = Gauge "slotway_slots_covered" [] "How many of the 16384 slots have an owner.";
     PROCESS_CPU = Counter "process_cpu_seconds_total" [] "User and system CPU time.";
     PROCESS_RESIDENT = Gauge "process_resident_memory_bytes" [] "Resident memory.";

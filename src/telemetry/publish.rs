@@ -28,6 +28,12 @@ pub struct TopologyGauges {
     pub refreshes: Vec<(&'static str, &'static str, u64)>,
     /// Since the table was last confirmed; `None` before the first time.
     pub age: Option<Duration>,
+    /// Rows of the last accepted view that get no traffic, by reason; from a fixed list.
+    pub ignored: Vec<(&'static str, u64)>,
+    /// How often a node was taken out.
+    pub ejections: u64,
+    /// Reports of workers that found the mailbox full.
+    pub events_dropped: u64,
     /// Slots that have an owner.
     pub slots_covered: u16,
     /// Nodes the cluster knows now. Only these get series: a forgotten node's disappear.
@@ -161,6 +167,8 @@ impl Telemetry {
         }
         let age = topology.age.unwrap_or_else(|| Duration::from_millis(super::clock_ms()));
         self.gauge(&names::TOPOLOGY_AGE, age.as_secs_f64());
+        self.counter(&names::TOPOLOGY_DROPPED, &[], topology.events_dropped);
+        self.counter(&names::BACKEND_EJECTIONS, &[], topology.ejections);
         self.gauge(&names::SLOTS_COVERED, f64::from(topology.slots_covered));
         self.gauge(&names::WORKERS, self.workers.len() as f64);
     }
@@ -193,6 +201,16 @@ impl Telemetry {
                 text.histogram(metric, class.label(), words, false);
             }
         }
+        text.family(&names::TOPOLOGY_IGNORED);
+        for &(reason, rows) in &topology.ignored {
+            text.sample(&names::TOPOLOGY_IGNORED, Some(reason), rows as f64);
+        }
+        self.nodes(&mut text, topology);
+        text.finish()
+    }
+
+    /// The series of each node the cluster knows.
+    fn nodes(&self, text: &mut Text, topology: &TopologyGauges) {
         let nodes: Vec<_> = topology.nodes.iter().map(|node| (node, self.node(node.id))).collect();
         text.family(&names::BACKEND_UP);
         for (node, _) in &nodes {
@@ -213,7 +231,6 @@ impl Telemetry {
             let words = words.get(node_word::DURATION..).unwrap_or_default();
             text.histogram(&names::BACKEND_DURATION, &node.name, words, true);
         }
-        text.finish()
     }
 
     fn counter(&self, metric: &Metric, labels: &[&str], total: u64) {

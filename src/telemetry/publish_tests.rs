@@ -17,6 +17,9 @@ fn gauges(nodes: &[(u16, &str)]) -> TopologyGauges {
     TopologyGauges {
         refreshes: vec![("start", "ok", 2)],
         age: Some(Duration::from_millis(1500)),
+        ignored: vec![("fail", 1)],
+        ejections: 3,
+        events_dropped: 4,
         slots_covered: 16384,
         nodes: nodes.collect(),
     }
@@ -70,6 +73,9 @@ fn workers_are_summed() {
         ("slotway_topology_refreshes_total{trigger=\"start\",result=\"ok\"}", "2"),
         ("slotway_topology_age_seconds", "1.5"),
         ("slotway_slots_covered", "16384"),
+        ("slotway_topology_ignored_rows{reason=\"fail\"}", "1"),
+        ("slotway_topology_events_dropped_total", "4"),
+        ("slotway_backend_ejections_total", "3"),
         ("slotway_workers", "2"),
     ] {
         assert_eq!(line(&text, series), Some(expected), "{series}\n{text}");
