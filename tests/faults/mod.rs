@@ -1,0 +1,1 @@
+//! Promises about what happens when something moves, breaks or misbehaves.

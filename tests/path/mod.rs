@@ -1,0 +1,3 @@
+//! Promises about answers, on a cluster that stays as it is.
+
+mod harness;
