@@ -22,6 +22,20 @@ fn spread(line: usize) -> u16 {
 }
 
 #[test]
+fn every_form_is_one_the_real_server_accepts() {
+    need_redis!();
+    let mut real = shared::standalone().client();
+    for form in forms(spread) {
+        if let Value::Error(text) = real.call(&request(&form.args)) {
+            let bad = ["wrong number", "syntax", "unknown", "Unknown", "not an integer"]
+                .iter()
+                .any(|p| text.contains(p));
+            assert!(!bad, "{}: {text}", form.line);
+        }
+    }
+}
+
+#[test]
 fn every_form_reaches_the_owner_of_its_slot_on_a_real_cluster() {
     need_redis!();
     let cluster = RedisCluster::start(3, 0);

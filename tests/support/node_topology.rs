@@ -52,9 +52,9 @@ impl Map {
         self.epochs[node] = highest + 1;
     }
 
-    /// Tells another address for `node`: one that nobody serves, for instance.
-    pub fn announce(&mut self, node: usize, addr: SocketAddr) {
-        self.addrs[node] = addr.to_string();
+    /// Tells another `HOST:PORT` for `node`: one that nobody serves, or one without a host.
+    pub fn announce(&mut self, node: usize, addr: &str) {
+        self.addrs[node] = addr.to_owned();
     }
 
     fn host_port(&self, node: usize) -> (&str, &str) {
