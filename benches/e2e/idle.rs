@@ -24,6 +24,8 @@ pub const COLUMNS: &[&str] = &[
     "bytes_after_get",
 ];
 
+/// GETs in flight at a time: a burst on all connections would measure the queues of a burst.
+const WIDTH: usize = 50;
 /// Time a target gets to come to rest before its memory is read.
 const REST: Duration = Duration::from_millis(1_500);
 
@@ -36,11 +38,13 @@ pub fn run(targets: &[Target], connections: usize, writer: &mut Writer) -> Resul
     for target in targets {
         let named = |error: Box<dyn std::error::Error>| format!("{}: {error}", target.name);
         // The first connections make a target open its own to the servers; that is not the cost of a client.
-        Load::connect(target.addr, 50, 1).and_then(|mut load| load.run(&pool, Plan::Once)).map_err(named)?;
+        Load::connect(target.addr, 50, 1)
+            .and_then(|mut load| load.run(&pool, Plan::InTurn(WIDTH)))
+            .map_err(named)?;
         let fresh = rested(target);
         let mut load = Load::connect(target.addr, connections, 1).map_err(named)?;
         let connected = rested(target);
-        let outcome = load.run(&pool, Plan::Once).map_err(named)?;
+        let outcome = load.run(&pool, Plan::InTurn(WIDTH)).map_err(named)?;
         if let Some(error) = outcome.seen.first_error {
             return Err(format!("{}: {error}", target.name).into());
         }

@@ -27,8 +27,10 @@ const SILENCE_MAX: Duration = Duration::from_secs(20);
 pub enum Plan {
     /// Batches from random places of the pool until the time is over.
     For(Duration, Rng),
-    /// Every request of the pool once, in order.
+    /// Every request of the pool once, in order, over all connections.
     Once,
+    /// One batch on every connection, in order, never more than this many connections at a time.
+    InTurn(usize),
 }
 
 /// What a run found.
@@ -111,14 +113,16 @@ impl Load {
     /// When the target closes a connection, falls silent or sends what is not RESP.
     pub fn run(&mut self, pool: &Pool, plan: Plan) -> Result<Outcome> {
         let started = Instant::now();
-        let (until, rng) = match plan {
-            Plan::For(time, rng) => (Some(started + time), rng),
-            Plan::Once => (None, Rng::with_seed(0)),
+        let (until, rng) = match &plan {
+            Plan::For(time, rng) => (Some(started + *time), rng.clone()),
+            Plan::Once | Plan::InTurn(_) => (None, Rng::with_seed(0)),
         };
+        let in_turn = matches!(plan, Plan::InTurn(_));
+        let mut unused = if let Plan::InTurn(width) = plan { width } else { self.connections.len() };
         let mut source = Source { pool, pipeline: self.pipeline, next: 0, until, rng };
         let mut outcome = Outcome::default();
         let mut active = 0;
-        for connection in &mut self.connections {
+        for connection in self.connections.iter_mut().take(unused) {
             active += usize::from(connection.start(&mut source, Instant::now())?);
         }
         let mut events = Events::with_capacity(1_024);
@@ -137,7 +141,13 @@ impl Load {
                 }
                 let now = Instant::now();
                 outcome.latency.record(now - connection.sent_at);
-                active -= usize::from(!connection.start(&mut source, now)?);
+                let mut next = Some(connection);
+                if in_turn {
+                    next = self.connections.get_mut(unused);
+                    unused += 1;
+                }
+                let goes_on = next.map_or(Ok(false), |connection| connection.start(&mut source, now))?;
+                active -= usize::from(!goes_on);
             }
         }
         outcome.elapsed = started.elapsed();

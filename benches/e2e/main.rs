@@ -58,6 +58,9 @@ enum Action {
         /// Put it between the marks of this document instead of printing it.
         #[arg(long)]
         into: Option<PathBuf>,
+        /// Leave the lesser tables out.
+        #[arg(long)]
+        brief: bool,
     },
     /// Only the load generator, against an address that listens already.
     Load {
@@ -131,9 +134,12 @@ fn act(action: Option<Action>) -> Result<()> {
     match action {
         None => println!("the end-to-end benchmark is started by benches/run"),
         Some(Action::Run(run)) => run.run()?,
-        Some(Action::Table { files, into: None }) => print!("{}", report::markdown(&files)?),
-        Some(Action::Table { files, into: Some(document) }) => {
-            report::insert(&document, &report::markdown(&files)?)?;
+        Some(Action::Table { files, into, brief }) => {
+            let markdown = report::markdown(&files, brief)?;
+            match into {
+                None => print!("{markdown}"),
+                Some(document) => report::insert(&document, &markdown)?,
+            }
         }
         Some(Action::Load { addr, workload, seconds, keys }) => only_load(addr, workload, seconds, keys)?,
     }
@@ -178,7 +184,7 @@ impl Run {
         } else {
             rounds::run(&targets, &workloads, &extent, &mut writer)?;
         }
-        let markdown = report::markdown(std::slice::from_ref(&writer.path))?;
+        let markdown = report::markdown(std::slice::from_ref(&writer.path), false)?;
         let path = writer.path.with_extension("md");
         std::fs::write(&path, &markdown)?;
         println!("\n{markdown}written: {} and .md", writer.path.display());

@@ -12,24 +12,29 @@ use crate::table::Table;
 use crate::workload::WORKLOADS;
 
 /// What a table shows of one round: column, title, divisor, decimals.
-const FIGURES: &[(&str, &str, f64, usize)] = &[
+type Figure = (&'static str, &'static str, f64, usize);
+/// The figures of a brief report come first.
+const FIGURES: [Figure; 6] = [
     ("cpu_us", "CPU, µs per request", 1.0, 2),
     ("rps", "Throughput, 1,000 requests/s", 1_000.0, 1),
-    ("p50_us", "Latency p50, ms", 1_000.0, 2),
     ("p99_us", "Latency p99, ms", 1_000.0, 2),
+    ("p50_us", "Latency p50, ms", 1_000.0, 2),
     ("p999_us", "Latency p99.9, ms", 1_000.0, 2),
     ("peak_kib", "Peak resident memory, MiB", 1_024.0, 1),
 ];
-const RATIOS: &[(&str, &str)] =
-    &[("cpu_us", "CPU per request"), ("rps", "Throughput"), ("p99_us", "Latency p99")];
+/// Column and title of what is compared; a brief report compares the first only.
+const RATIOS: [(&str, &str); 3] =
+    [("cpu_us", "CPU per request"), ("rps", "Throughput"), ("p99_us", "Latency p99")];
+const BRIEF_FIGURES: usize = 3;
+const BRIEF_RATIOS: usize = 1;
 const BEGIN: &str = "<!-- results:begin -->";
 const END: &str = "<!-- results:end -->";
 
-/// The Markdown of result files, one section each.
+/// The Markdown of result files, one section each; `brief` leaves the lesser tables out.
 ///
 /// # Errors
 /// When a file cannot be read or is of no known kind.
-pub fn markdown(files: &[PathBuf]) -> Result<String> {
+pub fn markdown(files: &[PathBuf], brief: bool) -> Result<String> {
     let mut out = String::new();
     for file in files {
         let table = Table::read(file)?;
@@ -39,7 +44,7 @@ pub fn markdown(files: &[PathBuf]) -> Result<String> {
             writeln!(out, "- {note}")?;
         }
         if table.has("cpu_us") {
-            rounds(&table, &mut out)?;
+            rounds(&table, brief, &mut out)?;
         } else if table.has("per_request") {
             syscalls(&table, &mut out)?;
         } else if table.has("bytes_after_get") {
@@ -65,13 +70,15 @@ pub fn insert(document: &Path, markdown: &str) -> Result<()> {
     Ok(())
 }
 
-fn rounds(table: &Table, out: &mut String) -> Result<()> {
+fn rounds(table: &Table, brief: bool, out: &mut String) -> Result<()> {
+    let (figures, comparisons) =
+        if brief { (BRIEF_FIGURES, BRIEF_RATIOS) } else { (FIGURES.len(), RATIOS.len()) };
     let (workloads, targets) = (table.distinct("workload"), table.distinct("target"));
     for workload in WORKLOADS.iter().filter(|workload| workloads.iter().any(|name| name == workload.name)) {
         writeln!(out, "- {}: {}", workload.name, workload.title)?;
     }
     bars(table, &workloads, out)?;
-    for (column, title, divisor, decimals) in FIGURES {
+    for (column, title, divisor, decimals) in FIGURES.iter().take(figures) {
         head(out, title, &workloads)?;
         for target in &targets {
             write!(out, "| {target} |")?;
@@ -86,9 +93,11 @@ fn rounds(table: &Table, out: &mut String) -> Result<()> {
             out.push('\n');
         }
     }
-    switches(table, &workloads, &targets, out)?;
+    if !brief {
+        switches(table, &workloads, &targets, out)?;
+    }
     for reference in targets.iter().filter(|name| !name.starts_with("slotway")) {
-        for (column, title) in RATIOS {
+        for (column, title) in RATIOS.iter().take(comparisons) {
             head(out, &format!("{title} ÷ {reference}, same round"), &workloads)?;
             for target in targets.iter().filter(|target| *target != reference) {
                 write!(out, "| {target} |")?;
