@@ -38,9 +38,10 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// End-to-end benchmark of slotway and its peers.
 #[derive(Parser)]
+#[command(bin_name = "benches/run")]
 struct Cli {
     /// Cargo gives this to every benchmark.
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, global = true)]
     bench: bool,
     #[command(subcommand)]
     action: Option<Action>,
@@ -49,6 +50,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Action {
     /// Start servers and targets, and measure.
+    #[command(override_usage = "benches/run [OPTIONS] [EXTRA]...")]
     Run(Box<Run>),
     /// Turn result files into Markdown.
     Table {
