@@ -75,9 +75,9 @@ const fn single(
 /// Every workload, in the order of the tables.
 pub const WORKLOADS: &[Workload] = &[
     mix("p1", "SET and GET 1:10 of 64 bytes, pipeline 1, 50 connections", 50, 1),
-    mix("c1000", "the same with 1,000 connections", 1_000, 1),
-    mix("p16", "the same, pipeline 16, 50 connections", 50, 16),
-    mix("p64", "the same, pipeline 64, 50 connections", 50, 64),
+    mix("c1000", "SET and GET 1:10 of 64 bytes, pipeline 1, 1,000 connections", 1_000, 1),
+    mix("p16", "SET and GET 1:10 of 64 bytes, pipeline 16, 50 connections", 50, 16),
+    mix("p64", "SET and GET 1:10 of 64 bytes, pipeline 64, 50 connections", 50, 64),
     single("mget10", "MGET of 10 keys, 50 connections", Kind::Mget, 50, SMALL),
     single("mset10", "MSET of 10 keys, 50 connections", Kind::Mset, 50, SMALL),
     single("get16k", "GET of 16 KiB, 50 connections", Kind::Get, 50, MEDIUM),
