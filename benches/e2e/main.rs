@@ -165,11 +165,11 @@ fn only_load(addr: SocketAddr, workload: String, seconds: f64, keys: u64) -> Res
 
 impl Run {
     fn run(&self) -> Result<()> {
+        let workloads = workload::by_names(&self.workload_names())?;
         let folder = tempfile::tempdir()?;
         let servers = Servers::start(folder.path(), !self.no_replicas, self.cluster_port)?;
         let seeds: Vec<String> = servers.cluster.iter().map(ToString::to_string).collect();
         println!("cluster: {}", seeds.join(" "));
-        let workloads = workload::by_names(&self.workload_names())?;
         let extent =
             Extent { rounds: self.rounds, time: Duration::from_secs_f64(self.seconds), keys: self.keys };
         // Idle memory is that of a process which has done nothing before: not even the preload, where it is not ours.
@@ -219,8 +219,10 @@ impl Run {
             (None, false) => ("rounds", rounds::COLUMNS),
         };
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
+        let date = std::process::Command::new("date").args(["-u", "+%F"]).output()?.stdout;
+        let date = String::from_utf8_lossy(&date).trim_end().to_owned();
         let mut notes =
-            vec![format!("{cores} cores, {} s per measurement, {} keys", self.seconds, self.keys)];
+            vec![format!("{date}, {cores} cores, {} s per measurement, {} keys", self.seconds, self.keys)];
         notes.extend(targets::versions(&self.slotway()));
         Writer::create(&self.out, &format!("{}-{kind}", self.label), &notes, columns)
     }
