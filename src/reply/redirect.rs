@@ -12,7 +12,7 @@ use super::explode::explode;
 use crate::backend::lane::Lane;
 use crate::backend::ticket::{Aim, Errand, NO_SLOT, Parcel};
 use crate::error::ProxyError;
-use crate::telemetry::RedirectKind;
+use crate::telemetry::{CommandClass, RedirectKind};
 use crate::topology::{Event, Trigger};
 use crate::worker::WorkerContext;
 
@@ -95,7 +95,7 @@ pub fn follow(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, errand: &Errand, requ
             }
             go_to(worker, lane, errand, request, target, asking)
         }
-        _ if errand.command.is_script() => false,
+        _ if errand.command.class == CommandClass::Script => false,
         Redirect::TryAgain => {
             worker.counters.redirect(RedirectKind::TryAgain);
             if explode(worker, errand, request) {

@@ -17,7 +17,7 @@ pub fn answer(
     args: &Args<'_>,
 ) {
     let worker = session.worker();
-    let env = worker.local_env();
+    let env = crate::command::local::LocalEnv;
     let mut frame = worker.pool.take();
     let after = crate::command::local::reply(&env, &mut inner.client, local, args, &mut frame);
     match after {

@@ -65,6 +65,8 @@ pub struct Process {
     pub started: Instant,
     /// Connections accepted since.
     pub accepted: AtomicU64,
+    /// Connections refused since, for `max-clients`.
+    pub refused: AtomicU64,
     /// Commands handled since, as of the last second.
     pub commands_total: AtomicU64,
     /// The process stops: not ready.
@@ -90,6 +92,7 @@ impl Process {
             registry: DashMap::new(),
             started: Instant::now(),
             accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             commands_total: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             next_client: AtomicU64::new(first),
