@@ -17,6 +17,8 @@ const START_MAX: Duration = Duration::from_secs(30);
 /// Ports are taken from here: below the ports the kernel gives to clients, also with the cluster bus at + 10,000.
 const FREE_PORTS: std::ops::Range<u16> = 15_000..22_000;
 const BUS_OFFSET: u16 = 10_000;
+const REDIS_OPTIONS: &str =
+    "--bind 127.0.0.1 --appendonly no --maxclients 20000 --tcp-backlog 2048 --loglevel warning";
 /// Three for nutcracker, one for HAProxy.
 const STANDALONE: usize = 4;
 
@@ -62,17 +64,8 @@ fn start_redis(folder: &Path, port: u16, more: &[&str]) -> Result<Process> {
     std::fs::create_dir_all(&home)?;
     let number = port.to_string();
     let home_text = home.to_string_lossy();
-    let mut args = vec!["--port", &number, "--bind", "127.0.0.1", "--dir", &home_text, "--save", ""];
-    args.extend([
-        "--appendonly",
-        "no",
-        "--maxclients",
-        "20000",
-        "--tcp-backlog",
-        "2048",
-        "--loglevel",
-        "warning",
-    ]);
+    let mut args = vec!["--port", &number, "--dir", &home_text, "--save", ""];
+    args.extend(REDIS_OPTIONS.split(' '));
     args.extend(more);
     let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
     let process = Process::start("redis-server", &args, &home.join("log"))?;
