@@ -21,6 +21,7 @@ pub struct Shard {
 }
 
 /// Slot to shard, for all slots.
+#[derive(Debug)]
 pub struct SlotTable {
     epoch: u64,
     owner: Box<[u16; SLOTS]>,

@@ -1,0 +1,162 @@
+//! The part of the topology service that all threads share: what they read, and where they report.
+//! Nothing here waits or locks; everything is written by the topology task alone, except events.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::{mpsc, watch};
+
+use super::node::NodeId;
+use super::snapshot::Snapshot;
+use super::stats::{TopologyStats, Trigger};
+use super::table::SlotTable;
+
+/// Events waiting for the topology task. More are dropped: whatever they ask for is pending then.
+const EVENTS_MAX: usize = 1_024;
+
+/// What workers tell the topology task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Please refresh.
+    Refresh(Trigger),
+    /// A connect to this node, or the handshake on it, failed.
+    ConnectFailed(NodeId),
+    /// An established connection to this node broke.
+    ConnectionLost(NodeId),
+    /// A connect to this node, handshake included, succeeded.
+    Connected(NodeId),
+}
+
+/// Host to (port, node): asked with a borrowed host, so a look-up allocates nothing.
+pub(crate) type Members = HashMap<String, Vec<(u16, NodeId)>>;
+
+/// Shared handle of the topology service.
+#[derive(Debug)]
+pub struct Topology {
+    pub(crate) table: Arc<ArcSwap<SlotTable>>,
+    pub(crate) members: ArcSwap<Members>,
+    generation: watch::Sender<u64>,
+    rounds_started: AtomicU64,
+    rounds_finished: AtomicU64,
+    events: mpsc::Sender<Event>,
+    pub(crate) ready: AtomicBool,
+    pub(crate) reason: ArcSwapOption<String>,
+    pub(crate) version: ArcSwapOption<String>,
+    pub(crate) snapshot: ArcSwap<Snapshot>,
+    stats: TopologyStats,
+}
+
+impl Topology {
+    pub(crate) fn channel() -> (Arc<Self>, mpsc::Receiver<Event>) {
+        let (events, inbox) = mpsc::channel(EVENTS_MAX);
+        let topology = Self {
+            table: Arc::new(ArcSwap::from_pointee(SlotTable::empty())),
+            members: ArcSwap::default(),
+            generation: watch::Sender::new(0),
+            rounds_started: AtomicU64::new(0),
+            rounds_finished: AtomicU64::new(0),
+            events,
+            ready: AtomicBool::new(false),
+            reason: ArcSwapOption::from_pointee("the cluster has not been asked yet".to_owned()),
+            version: ArcSwapOption::empty(),
+            snapshot: ArcSwap::default(),
+            stats: TopologyStats::new(),
+        };
+        (Arc::new(topology), inbox)
+    }
+
+    /// The slot table; workers keep an `arc_swap::Cache` of it.
+    pub fn table(&self) -> &Arc<ArcSwap<SlotTable>> {
+        &self.table
+    }
+
+    /// Grows with every new table, every node that goes up or down, and the end of every refresh
+    /// round, whatever came of it.
+    pub fn generation(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// The number of the first round that starts after now. Who reports an event and then waits
+    /// until [`rounds_finished`](Self::rounds_finished) is at least the number read *before*
+    /// reporting has seen a refresh that began after the event.
+    pub fn next_round(&self) -> u64 {
+        self.rounds_started.load(Ordering::Acquire) + 1
+    }
+
+    /// How many refresh rounds are over. Stored before the generation grows.
+    pub fn rounds_finished(&self) -> u64 {
+        self.rounds_finished.load(Ordering::Acquire)
+    }
+
+    /// Tells the topology task something; never waits.
+    pub fn report(&self, event: Event) {
+        if self.events.try_send(event).is_err() {
+            self.stats.count_dropped_event();
+        }
+    }
+
+    /// The node at an address, by any name the cluster gives it (announced endpoint, IP, host name;
+    /// IPv6 without brackets), if it belongs to the cluster as last seen. That includes nodes
+    /// without slots, which a redirect of a running migration may point to.
+    pub fn node_by_addr(&self, host: &str, port: u16) -> Option<NodeId> {
+        let members = self.members.load();
+        members.get(host)?.iter().find(|(p, _)| *p == port).map(|(_, id)| *id)
+    }
+
+    /// A complete table (all slots, or the cluster itself says that it is ok) was loaded once.
+    pub fn ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Why not ready; `None` when ready.
+    pub fn not_ready_reason(&self) -> Option<String> {
+        if self.ready() { None } else { self.reason.load().as_deref().cloned() }
+    }
+
+    /// `redis_version` of the node whose view was taken last.
+    pub fn server_version(&self) -> Option<String> {
+        self.version.load().as_deref().cloned()
+    }
+
+    /// The cluster as shown to people and programs.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot::clone(&self.snapshot.load());
+        snapshot.ready = self.ready();
+        snapshot.not_ready_reason = self.not_ready_reason();
+        snapshot.age_seconds = self.stats.age().map(|age| age.as_secs_f64());
+        snapshot
+    }
+
+    /// Counters and gauges.
+    pub fn stats(&self) -> &TopologyStats {
+        &self.stats
+    }
+
+    /// Slots that have an owner (`slotway_slots_covered`).
+    pub fn slots_covered(&self) -> u16 {
+        self.table.load().covered()
+    }
+
+    /// Address and reachability of every node of the table (`slotway_backend_up{node}`).
+    pub fn node_states(&self) -> Vec<(String, bool)> {
+        let table = self.table.load();
+        let ids =
+            table.shards().iter().flat_map(|shard| std::iter::once(&shard.primary).chain(&shard.replicas));
+        ids.filter_map(|id| table.node(*id)).map(|node| (node.addr.to_string(), node.is_up())).collect()
+    }
+
+    pub(crate) fn bump(&self) {
+        self.generation.send_modify(|generation| *generation += 1);
+    }
+
+    pub(crate) fn round_started(&self) {
+        self.rounds_started.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn round_finished(&self) {
+        self.rounds_finished.store(self.rounds_started.load(Ordering::Acquire), Ordering::Release);
+        self.bump();
+    }
+}
