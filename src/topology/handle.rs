@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{mpsc, watch};
 
-use super::node::NodeId;
+use super::node::{Node, NodeId};
 use super::snapshot::Snapshot;
 use super::stats::{TopologyStats, Trigger};
 use super::table::SlotTable;
@@ -29,13 +29,24 @@ pub enum Event {
     Connected(NodeId),
 }
 
+/// One node of the table, for metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeState {
+    /// Its index.
+    pub id: NodeId,
+    /// Its address as text.
+    pub name: String,
+    /// False while it is ejected.
+    pub up: bool,
+}
+
 /// Host to (port, node): asked with a borrowed host, so a look-up allocates nothing.
 pub(crate) type Members = HashMap<String, Vec<(u16, NodeId)>>;
 
 /// Shared handle of the topology service.
 #[derive(Debug)]
 pub struct Topology {
-    pub(crate) table: Arc<ArcSwap<SlotTable>>,
+    pub(crate) cell: Arc<ArcSwap<SlotTable>>,
     pub(crate) members: ArcSwap<Members>,
     generation: watch::Sender<u64>,
     rounds_started: AtomicU64,
@@ -52,7 +63,7 @@ impl Topology {
     pub(crate) fn channel() -> (Arc<Self>, mpsc::Receiver<Event>) {
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
         let topology = Self {
-            table: Arc::new(ArcSwap::from_pointee(SlotTable::empty())),
+            cell: Arc::new(ArcSwap::from_pointee(SlotTable::empty())),
             members: ArcSwap::default(),
             generation: watch::Sender::new(0),
             rounds_started: AtomicU64::new(0),
@@ -67,9 +78,19 @@ impl Topology {
         (Arc::new(topology), inbox)
     }
 
-    /// The slot table; workers keep an `arc_swap::Cache` of it.
-    pub fn table(&self) -> &Arc<ArcSwap<SlotTable>> {
-        &self.table
+    /// The slot table in use. Whoever looks often keeps it and asks again when the generation grows.
+    pub fn table(&self) -> Arc<SlotTable> {
+        self.cell.load_full()
+    }
+
+    /// Where the table is published, for an `arc_swap::Cache`.
+    pub fn table_cell(&self) -> &Arc<ArcSwap<SlotTable>> {
+        &self.cell
+    }
+
+    /// A node by its id, in the table in use.
+    pub fn node(&self, id: NodeId) -> Option<Arc<Node>> {
+        self.cell.load().node(id).cloned()
     }
 
     /// Grows with every new table, every node that goes up or down, and the end of every refresh
@@ -78,16 +99,16 @@ impl Topology {
         self.generation.subscribe()
     }
 
-    /// The number of the first round that starts after now. Who reports an event and then waits
-    /// until [`rounds_finished`](Self::rounds_finished) is at least the number read *before*
-    /// reporting has seen a refresh that began after the event.
-    pub fn next_round(&self) -> u64 {
-        self.rounds_started.load(Ordering::Acquire) + 1
+    /// How many refresh rounds are over, whatever came of them. Stored before the generation grows.
+    pub fn round(&self) -> u64 {
+        self.rounds_finished.load(Ordering::Acquire)
     }
 
-    /// How many refresh rounds are over. Stored before the generation grows.
-    pub fn rounds_finished(&self) -> u64 {
-        self.rounds_finished.load(Ordering::Acquire)
+    /// The number of the first round that starts after now. Who reads it, *then* reports an event and
+    /// waits until [`round`](Self::round) is at least this has seen a whole refresh that began after the
+    /// event; `round() + 1` may be one that was already under way.
+    pub fn next_round(&self) -> u64 {
+        self.rounds_started.load(Ordering::Acquire) + 1
     }
 
     /// Tells the topology task something; never waits.
@@ -136,15 +157,16 @@ impl Topology {
 
     /// Slots that have an owner (`slotway_slots_covered`).
     pub fn slots_covered(&self) -> u16 {
-        self.table.load().covered()
+        self.cell.load().covered()
     }
 
-    /// Address and reachability of every node of the table (`slotway_backend_up{node}`).
-    pub fn node_states(&self) -> Vec<(String, bool)> {
-        let table = self.table.load();
+    /// Every node that serves slots or a replica of one (`slotway_backend_up{node}`).
+    pub fn node_states(&self) -> Vec<NodeState> {
+        let table = self.cell.load();
         let ids =
             table.shards().iter().flat_map(|shard| std::iter::once(&shard.primary).chain(&shard.replicas));
-        ids.filter_map(|id| table.node(*id)).map(|node| (node.addr.to_string(), node.is_up())).collect()
+        let nodes = ids.filter_map(|id| table.node(*id));
+        nodes.map(|node| NodeState { id: node.id, name: node.addr.to_string(), up: node.is_up() }).collect()
     }
 
     pub(crate) fn bump(&self) {

@@ -67,7 +67,7 @@ mod wire;
 
 pub use agreed::Ignored;
 pub use fetch::{TopologyError, fetch_once};
-pub use handle::{Event, Topology};
+pub use handle::{Event, NodeState, Topology};
 pub use health::Down;
 pub use judge::Verdict;
 pub use registry::{HARD_NODES, NodeRegistry, QUARANTINE, SOFT_NODES};

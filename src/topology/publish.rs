@@ -38,26 +38,29 @@ impl Publisher {
         shared: &Topology,
         now: Instant,
     ) -> (bool, HashMap<NodeId, Wanted>) {
-        let known_before: Vec<_> = self.registry.nodes().to_vec();
         let members = self.intern_members(agreed, now);
         let (shards, ranges, wanted) = self.shards(agreed);
         let ids: HashSet<NodeId> = members.values().flatten().map(|(_, id)| *id).collect();
         self.registry.set_members(&ids, now);
-        let same_nodes = known_before.len() == self.registry.nodes().len()
-            && known_before.iter().zip(self.registry.nodes()).all(|(a, b)| Arc::ptr_eq(a, b));
+        let reasons = agreed.nodes.values().filter_map(|node| node.ignored);
+        shared.stats().set_accepted(reasons, self.registry.refused());
+        let nodes = self.registry.nodes().to_vec();
+        let table = SlotTable::new(self.epoch + 1, shards.clone(), &ranges, nodes).with_members(ids);
+        let current = shared.table();
+        let same_nodes = current.nodes().len() == table.nodes().len()
+            && current.nodes().iter().zip(table.nodes()).all(|(a, b)| Arc::ptr_eq(a, b))
+            && current.members() == table.members();
+        let same = same_nodes && shards == self.shards && ranges == self.ranges && self.epoch > 0;
         if members != self.members {
             self.members.clone_from(&members);
             shared.members.store(Arc::new(members));
         }
-        let reasons = agreed.nodes.values().filter_map(|node| node.ignored);
-        shared.stats().set_accepted(reasons, self.registry.refused());
-        if same_nodes && shards == self.shards && ranges == self.ranges && self.epoch > 0 {
+        if same {
             return (false, wanted);
         }
         self.epoch += 1;
-        let table = SlotTable::new(self.epoch, shards.clone(), &ranges, self.registry.nodes().to_vec());
         (self.shards, self.ranges) = (shards, ranges);
-        shared.table.store(Arc::new(table));
+        shared.cell.store(Arc::new(table));
         shared.bump();
         (true, wanted)
     }

@@ -112,6 +112,17 @@ impl TopologyStats {
         self.ignored[why as usize].load(Ordering::Relaxed)
     }
 
+    /// All refresh counts as (trigger, result, count).
+    pub fn refresh_counts(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let each = Trigger::ALL.into_iter().flat_map(|t| RefreshResult::ALL.into_iter().map(move |r| (t, r)));
+        each.map(|(t, r)| (t.label(), r.label(), self.refreshes(t, r))).collect()
+    }
+
+    /// All ignored rows as (reason, count).
+    pub fn ignored_counts(&self) -> Vec<(&'static str, u64)> {
+        Ignored::ALL.into_iter().map(|why| (why.label(), self.ignored(why))).collect()
+    }
+
     /// Time since the table was last confirmed (`slotway_topology_age_seconds`); `None` before the
     /// first.
     pub fn age(&self) -> Option<Duration> {

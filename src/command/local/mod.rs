@@ -1,1 +1,1 @@
-//! Replies the proxy gives itself.
+
