@@ -20,6 +20,7 @@ pub mod reply;
 
 // Beside the path.
 pub mod admin;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod demo;

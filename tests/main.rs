@@ -1,2 +1,11 @@
 //! All integration tests, one binary: one link step on a small machine.
-mod commands;
+//!
+//! `support` starts real servers, fake nodes and the real proxy binary; `path` holds the promises
+//! about answers, `faults` those about what happens when something breaks. README.md maps both.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[macro_use]
+mod support;
+
+mod faults;
+mod path;

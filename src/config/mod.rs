@@ -4,8 +4,12 @@
 //! start nothing changes it.
 
 mod keys;
+mod load;
 mod machine;
+pub mod render;
+mod validate;
 pub mod value;
 
 pub use keys::{Config, KEYS, Key, Rule};
-pub use value::{LogFormat, LogLevel, Secret, Value};
+pub use load::{ConfigError, Loaded, Origin, Sources, load, read_password_file};
+pub use value::{LogFormat, LogLevel, Secret, Value, parse_node_addr};

@@ -128,7 +128,11 @@ mod tests {
     use super::*;
 
     fn words(line: &str) -> Vec<String> {
-        split_words(line.as_bytes()).unwrap().iter().map(|w| String::from_utf8_lossy(w).into_owned()).collect()
+        split_words(line.as_bytes())
+            .unwrap()
+            .iter()
+            .map(|w| String::from_utf8_lossy(w).into_owned())
+            .collect()
     }
 
     #[test]

@@ -86,7 +86,12 @@ impl RequestScanner {
     /// Goes on where the last call stopped. `buf` starts at the request's first byte and holds at
     /// least what it held at the last call.
     #[inline]
-    pub fn scan(&mut self, buf: &[u8], limits: &Limits, authenticated: bool) -> Result<Scanned, ProtocolError> {
+    pub fn scan(
+        &mut self,
+        buf: &[u8],
+        limits: &Limits,
+        authenticated: bool,
+    ) -> Result<Scanned, ProtocolError> {
         if self.state == State::Start {
             match buf.first() {
                 None => return Ok(Scanned::More(1)),
@@ -109,11 +114,20 @@ impl RequestScanner {
                 Some(_) => self.state = State::Inline,
             }
         }
-        if self.state == State::Inline { self.scan_inline(buf, limits) } else { self.scan_bulks(buf, limits, authenticated) }
+        if self.state == State::Inline {
+            self.scan_inline(buf, limits)
+        } else {
+            self.scan_bulks(buf, limits, authenticated)
+        }
     }
 
     #[inline]
-    fn scan_bulks(&mut self, buf: &[u8], limits: &Limits, authenticated: bool) -> Result<Scanned, ProtocolError> {
+    fn scan_bulks(
+        &mut self,
+        buf: &[u8],
+        limits: &Limits,
+        authenticated: bool,
+    ) -> Result<Scanned, ProtocolError> {
         loop {
             if self.state == State::BulkHeader {
                 if self.left == 0 {
@@ -177,7 +191,11 @@ fn multibulk_error(authenticated: bool) -> ProtocolError {
 }
 
 fn bulk_error(authenticated: bool, len: u64) -> ProtocolError {
-    if authenticated || len > 512 << 20 { ProtocolError::BulkLength } else { ProtocolError::UnauthenticatedBulk }
+    if authenticated || len > 512 << 20 {
+        ProtocolError::BulkLength
+    } else {
+        ProtocolError::UnauthenticatedBulk
+    }
 }
 
 /// A length line: `-?[0-9]+\r\n`.

@@ -4,10 +4,16 @@
 pub mod counters;
 pub mod histogram;
 pub mod labels;
+pub mod logging;
+pub mod names;
+mod process;
+mod publish;
 pub mod snapshot;
+mod text;
 
 pub use counters::Counters;
 pub use labels::{CloseReason, CommandClass, RedirectKind};
+pub use publish::{NodeGauge, Telemetry, TopologyGauges};
 
 /// Milliseconds since this process first asked: a clock for heartbeats that no one can set.
 pub fn clock_ms() -> u64 {
