@@ -1,6 +1,14 @@
 //! All integration tests, one binary: one link step on a small machine.
+//!
+//! `support` starts real servers, fake nodes and the real proxy binary; `path` holds the promises
+//! about answers, `faults` those about what happens when something breaks. README.md maps both.
+//! `contract` holds what others script against, `tidy` the house rules.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#[macro_use]
+mod support;
 
 mod contract;
+mod faults;
+mod path;
 mod tidy;

@@ -85,6 +85,7 @@ fn readme_tables_equal_the_code() {
         ("config", slotway::config::render::readme_table()),
         ("metrics", slotway::telemetry::names::readme_table()),
         ("errors", errors_table()),
+        ("commands", slotway::command::readme::readme_table()),
     ] {
         let (begin, end) = (format!("<!-- generated:{name} -->\n"), format!("<!-- /generated:{name} -->"));
         let start = text.find(&begin).unwrap_or_else(|| panic!("README.md has no {begin}")) + begin.len();

@@ -1,0 +1,12 @@
+//! Promises about answers, on a cluster that stays as it is.
+
+mod auth;
+mod commands;
+mod differential;
+mod forms;
+mod framing;
+mod harness;
+mod metrics;
+mod multi_key;
+mod values;
+mod versions;

@@ -1,0 +1,79 @@
+//! What the tests stand on: processes that cannot outlive the test run, real clusters, fake nodes,
+//! the proxy binary, a byte-level client. Nothing here knows what a test wants to prove.
+
+#[macro_use]
+pub mod client;
+pub mod cluster;
+pub mod http;
+pub mod keys;
+pub mod node;
+pub mod node_topology;
+pub mod ports;
+pub mod process;
+pub mod proxy;
+pub mod resp;
+pub mod server;
+pub mod shared;
+
+use std::fmt::Debug;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Longest wait for anything that is expected to happen.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Polls `probe` until it answers `Ok`; panics with its last `Err` when `PATIENCE` has passed.
+#[track_caller]
+pub fn eventually<T, E: Debug>(what: &str, probe: impl FnMut() -> Result<T, E>) -> T {
+    within(PATIENCE, what, probe)
+}
+
+/// `eventually` with a deadline of its own.
+#[track_caller]
+pub fn within<T, E: Debug>(limit: Duration, what: &str, mut probe: impl FnMut() -> Result<T, E>) -> T {
+    let start = Instant::now();
+    loop {
+        match probe() {
+            Ok(value) => return value,
+            Err(last) if start.elapsed() > limit => {
+                panic!("{what}: not within {limit:?}; last seen: {last:?}")
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+/// `Ok` when `holds`; for probes that have only a condition and something to show.
+pub fn check<E>(holds: bool, otherwise: E) -> Result<(), E> {
+    if holds { Ok(()) } else { Err(otherwise) }
+}
+
+/// Taken by tests that use much memory or both cores, so that only one of them runs at a time.
+pub fn heavy() -> MutexGuard<'static, ()> {
+    static HEAVY: Mutex<()> = Mutex::new(());
+    HEAVY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// True where a missing precondition must fail the run instead of skipping the test.
+pub fn strict() -> bool {
+    ["CI", "REQUIRE_REDIS"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some_and(|v| !v.is_empty() && v != "0"))
+}
+
+/// Says loudly that a test did not run, or fails where that is not allowed.
+pub fn skip(why: &str) {
+    assert!(!strict(), "a test cannot run and CI or REQUIRE_REDIS is set: {why}");
+    eprintln!("\n*** SKIPPED, NOT PROVEN: {why} ***\n");
+}
+
+/// Ends the test early, loudly, where there is no redis-server on PATH.
+#[macro_export]
+macro_rules! need_redis {
+    () => {
+        if !$crate::support::server::redis_present() {
+            $crate::support::skip("redis-server is not on PATH");
+            return;
+        }
+    };
+}

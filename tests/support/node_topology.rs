@@ -1,0 +1,159 @@
+//! What a fake node says about itself and its cluster: handshake, CLUSTER, INFO. Made to be
+//! believed: ids, epochs, slots and run ids are consistent between the questions.
+
+use std::net::SocketAddr;
+
+use super::keys::SLOTS;
+use super::node::Seen;
+use super::resp::bulk;
+
+/// The slot map the nodes tell.
+pub struct Map {
+    addrs: Vec<String>,
+    /// (first slot, last slot, node), inclusive.
+    ranges: Vec<(u16, u16, usize)>,
+    epochs: Vec<u64>,
+}
+
+impl Map {
+    /// Slots shared evenly, in order.
+    pub fn even(addrs: &[SocketAddr]) -> Self {
+        let count = addrs.len();
+        let bound = |i: usize| (usize::from(SLOTS) * i / count) as u16;
+        Self {
+            addrs: addrs.iter().map(ToString::to_string).collect(),
+            ranges: (0..count).map(|i| (bound(i), bound(i + 1) - 1, i)).collect(),
+            epochs: (1..=count as u64).collect(),
+        }
+    }
+
+    pub fn owner(&self, slot: u16) -> usize {
+        self.ranges.iter().find(|(first, last, _)| (*first..=*last).contains(&slot)).map_or(0, |r| r.2)
+    }
+
+    /// Gives one slot to `node`, with a higher epoch, as the end of a move does.
+    pub fn assign(&mut self, slot: u16, node: usize) {
+        let mut ranges = Vec::new();
+        for &(first, last, owner) in &self.ranges {
+            if !(first..=last).contains(&slot) {
+                ranges.push((first, last, owner));
+                continue;
+            }
+            if first < slot {
+                ranges.push((first, slot - 1, owner));
+            }
+            ranges.push((slot, slot, node));
+            if slot < last {
+                ranges.push((slot + 1, last, owner));
+            }
+        }
+        self.ranges = ranges;
+        let highest = self.epochs.iter().max().copied().unwrap_or(0);
+        self.epochs[node] = highest + 1;
+    }
+
+    /// Tells another `HOST:PORT` for `node`: one that nobody serves, or one without a host.
+    pub fn announce(&mut self, node: usize, addr: &str) {
+        self.addrs[node] = addr.to_owned();
+    }
+
+    fn host_port(&self, node: usize) -> (&str, &str) {
+        self.addrs[node].rsplit_once(':').unwrap_or(("", "0"))
+    }
+
+    fn slots(&self) -> Vec<u8> {
+        let mut out = format!("*{}\r\n", self.ranges.len()).into_bytes();
+        for &(first, last, node) in &self.ranges {
+            let (host, port) = self.host_port(node);
+            out.extend_from_slice(format!("*3\r\n:{first}\r\n:{last}\r\n*4\r\n").as_bytes());
+            out.extend_from_slice(&bulk(host.as_bytes()));
+            out.extend_from_slice(format!(":{port}\r\n").as_bytes());
+            out.extend_from_slice(&bulk(id(node).as_bytes()));
+            out.extend_from_slice(b"*0\r\n");
+        }
+        out
+    }
+
+    fn nodes(&self, myself: usize) -> String {
+        let row = |node: usize| {
+            let (host, port) = self.host_port(node);
+            let flags = if node == myself { "myself,master" } else { "master" };
+            let bus = port.parse::<u32>().unwrap_or(0) + 10000;
+            let mut row =
+                format!("{} {host}:{port}@{bus} {flags} - 0 0 {} connected", id(node), self.epochs[node]);
+            for (first, last, _) in self.ranges.iter().filter(|r| r.2 == node) {
+                row += &if first == last { format!(" {first}") } else { format!(" {first}-{last}") };
+            }
+            row + "\n"
+        };
+        (0..self.addrs.len()).map(row).collect()
+    }
+
+    fn info(&self, myself: usize) -> String {
+        let count = self.addrs.len();
+        let current = self.epochs.iter().max().copied().unwrap_or(0);
+        format!(
+            "cluster_enabled:1\r\ncluster_state:ok\r\ncluster_slots_assigned:16384\r\ncluster_slots_ok:16384\r\n\
+             cluster_slots_pfail:0\r\ncluster_slots_fail:0\r\ncluster_known_nodes:{count}\r\n\
+             cluster_size:{count}\r\ncluster_current_epoch:{current}\r\ncluster_my_epoch:{}\r\n",
+            self.epochs[myself]
+        )
+    }
+}
+
+fn id(node: usize) -> String {
+    format!("{:040x}", node + 0xfa4e)
+}
+
+fn text(body: &str, resp3: bool) -> Vec<u8> {
+    if resp3 { format!("={}\r\ntxt:{body}\r\n", body.len() + 4).into_bytes() } else { bulk(body.as_bytes()) }
+}
+
+fn hello(seen: &Seen, resp3: &mut bool) -> Vec<u8> {
+    match seen.arg(1).as_str() {
+        "" => {}
+        "2" => *resp3 = false,
+        "3" => *resp3 = true,
+        _ => return b"-NOPROTO unsupported protocol version\r\n".to_vec(),
+    }
+    let (head, proto) = if *resp3 { ("%7", 3) } else { ("*14", 2) };
+    let mut out = format!("{head}\r\n").into_bytes();
+    for (name, value) in [("server", "redis"), ("version", "7.0.15"), ("mode", "cluster"), ("role", "master")]
+    {
+        out.extend_from_slice(&bulk(name.as_bytes()));
+        out.extend_from_slice(&bulk(value.as_bytes()));
+    }
+    out.extend_from_slice(&bulk(b"proto"));
+    out.extend_from_slice(format!(":{proto}\r\n").as_bytes());
+    out.extend_from_slice(&bulk(b"id"));
+    out.extend_from_slice(format!(":{}\r\n", seen.connection + 1).as_bytes());
+    out.extend_from_slice(&bulk(b"modules"));
+    out.extend_from_slice(b"*0\r\n");
+    out
+}
+
+/// What a healthy node would answer; `+OK` to everything it has no better answer for.
+pub fn standard_answer(seen: &Seen, map: &Map, resp3: &mut bool) -> Vec<u8> {
+    let second = seen.arg(1).to_uppercase();
+    match (seen.name().as_str(), second.as_str()) {
+        ("HELLO", _) => hello(seen, resp3),
+        ("PING", _) => b"+PONG\r\n".to_vec(),
+        ("CLIENT", "ID") => format!(":{}\r\n", seen.connection + 1).into_bytes(),
+        ("CLUSTER", "SLOTS") => map.slots(),
+        ("CLUSTER", "NODES") => text(&map.nodes(seen.node), *resp3),
+        ("CLUSTER", "INFO") => text(&map.info(seen.node), *resp3),
+        ("CLUSTER", "MYID") => bulk(id(seen.node).as_bytes()),
+        ("INFO", _) => {
+            let run_id = format!("{:040x}", seen.node + 0x1d);
+            let body = format!(
+                "# Server\r\nredis_version:7.0.15\r\nredis_mode:cluster\r\nrun_id:{run_id}\r\n\
+                 # Persistence\r\nloading:0\r\n# Replication\r\nrole:master\r\nconnected_slaves:0\r\n\
+                 # Cluster\r\ncluster_enabled:1\r\n"
+            );
+            text(&body, *resp3)
+        }
+        ("COMMAND", "COUNT") => b":0\r\n".to_vec(),
+        ("COMMAND", _) => b"*0\r\n".to_vec(),
+        _ => b"+OK\r\n".to_vec(),
+    }
+}
