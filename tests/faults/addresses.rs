@@ -38,8 +38,9 @@ impl Hosts {
             let mut line = vec!["unshare".to_owned()];
             line.extend(flags.iter().map(ToString::to_string));
             line.extend(["sh", "-c", &script, "sh"].map(str::to_owned));
-            let probe = Command::new(&line[0]).args(&line[1..]).args(["getent", "hosts", NAME]);
-            if probe_works(probe) {
+            let mut probe = Command::new(&line[0]);
+            probe.args(&line[1..]).args(["getent", "hosts", NAME]);
+            if probe_works(&mut probe) {
                 return Some(line);
             }
         }
