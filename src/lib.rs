@@ -20,9 +20,11 @@ pub mod reply;
 
 // Beside the path.
 pub mod admin;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod error;
 pub mod telemetry;
 pub mod topology;
+pub mod worker;

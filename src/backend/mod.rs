@@ -1,1 +1,11 @@
-//! backend
+//! The nodes, as one worker sees them: pipelined lanes, requests that wait for a node, replies read.
+
+pub mod connect;
+pub mod handshake;
+pub mod lane;
+pub mod lanes;
+pub mod reader;
+pub mod send;
+pub mod sendbuf;
+pub mod ticket;
+pub mod waiting;

@@ -1,1 +1,110 @@
-//! cli
+//! The command line: what may be typed, and which part of the library does it.
+//!
+//! Owns the exit codes: 0 clean, 1 failed at run time, 2 bad usage or configuration. Must never do
+//! work of its own beyond printing.
+
+mod options;
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::options::ConfigOptions;
+use crate::config::{self, ConfigError};
+use crate::telemetry::logging;
+
+/// A slot-aware Redis Cluster proxy: one address, any Redis client.
+#[derive(Debug, Parser)]
+#[command(name = "slotway", version, about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve clients until SIGTERM or SIGINT; a second signal ends at once.
+    Serve(ConfigOptions),
+    /// Validate a configuration and print the effective one with the origin of every value.
+    Check(ConfigOptions),
+    /// Start a throw-away Redis Cluster and slotway in front of it.
+    Demo {
+        /// Where clients connect; the next free port is taken if this one is in use.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6379")]
+        listen: SocketAddr,
+        /// Where metrics and probes are served; the next free port is taken if this one is in use.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9145")]
+        admin_listen: SocketAddr,
+    },
+}
+
+/// Why the process ends with another code than 0. The text is for stderr.
+enum Failure {
+    /// Bad usage or configuration: 2.
+    Usage(String),
+    /// Failed at run time: 1.
+    Runtime(String),
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+/// Parses the arguments, does what they say, and returns the exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _closed = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let (code, text) = match run(cli.command) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(text)) => (2, text),
+        Err(Failure::Runtime(text)) => (1, text),
+    };
+    let mut stderr = std::io::stderr().lock();
+    for line in text.lines() {
+        let _closed = writeln!(stderr, "slotway: {line}");
+    }
+    ExitCode::from(code)
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve(options) => serve(&options),
+        Command::Check(options) => check(&options),
+        Command::Demo { listen, admin_listen } => {
+            crate::demo::run(listen, admin_listen).map_err(|error| Failure::Runtime(error.to_string()))
+        }
+    }
+}
+
+fn serve(options: &ConfigOptions) -> Result<(), Failure> {
+    let loaded = config::load(&options.sources().map_err(Failure::Usage)?)?;
+    logging::init(loaded.config.log_format, loaded.config.log_level);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    crate::app::run(loaded.config).map_err(|error| Failure::Runtime(error.to_string()))
+}
+
+fn check(options: &ConfigOptions) -> Result<(), Failure> {
+    let loaded = config::load(&options.sources().map_err(Failure::Usage)?)?;
+    let mut stderr = std::io::stderr().lock();
+    for warning in &loaded.warnings {
+        let _closed = writeln!(stderr, "slotway: warning: {warning}");
+    }
+    print(&config::render::effective_text(&loaded.config, Some(&loaded.origins)));
+    Ok(())
+}
+
+/// Writes to stdout; a reader that has gone (`| head`) is no failure.
+fn print(text: &str) {
+    let _closed = std::io::stdout().lock().write_all(text.as_bytes());
+}

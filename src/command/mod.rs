@@ -1,15 +1,38 @@
 //! What a command is, as data: arity, flags, where its keys stand, how slotway handles it.
 //!
 //! Owns the command table. Knows no socket, no slot and no node.
+//!
+//! `commands.json` is what a server says of its commands, `overrides.toml` what we decided about them,
+//! `table` both together. Everything that speaks of commands (routing, replies, README) reads the table.
 
+pub mod data;
+pub mod dump;
+pub mod errors;
+pub mod fetch;
+pub mod flags;
+mod index;
+pub mod keys;
 pub mod local;
+pub mod options;
+pub mod overrides;
+pub mod readme;
+pub mod table;
+
+pub use flags::Flags;
+pub use keys::{KeyError, KeyRule, find_keys};
+pub use table::{Command, CommandTable, Lookup};
+
+pub use crate::telemetry::CommandClass;
+
+use serde::Deserialize;
 
 /// Index of a command in the table; stable for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CommandId(pub u16);
 
 /// How the parts of a split command become one reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SplitKind {
     /// MGET: one value per key, in key order.
     ByPosition,
@@ -29,12 +52,14 @@ pub enum Handling {
     Split(SplitKind),
     /// Answered by the proxy itself.
     Local(LocalCommand),
-    /// Refused, with the reason why a cluster (or this version of slotway) cannot do it.
+    /// Refused: the whole error text, without `-` and line end. It says why a cluster (or this
+    /// version of slotway) cannot do it.
     Refuse(&'static str),
 }
 
 /// Commands the proxy answers itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "each variant is the command of that name")]
 pub enum LocalCommand {
     Ping,
@@ -49,4 +74,38 @@ pub enum LocalCommand {
     Auth,
     Info,
     Cluster,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    //! What the tests of this folder share.
+
+    use crate::protocol::request::{Args, Span};
+
+    /// A request with its spans, made from words.
+    pub(crate) struct Request {
+        frame: Vec<u8>,
+        spans: Vec<Span>,
+    }
+
+    impl Request {
+        /// Words parted by blanks; two blanks in a row make an empty argument.
+        pub(crate) fn of(line: &str) -> Self {
+            Self::new(line.split(' '))
+        }
+
+        pub(crate) fn new<T: AsRef<[u8]>>(words: impl IntoIterator<Item = T>) -> Self {
+            let mut request = Self { frame: Vec::new(), spans: Vec::new() };
+            for word in words {
+                let word = word.as_ref();
+                request.spans.push(Span { start: request.frame.len() as u32, len: word.len() as u32 });
+                request.frame.extend_from_slice(word);
+            }
+            request
+        }
+
+        pub(crate) fn args(&self) -> Args<'_> {
+            Args::new(&self.frame, &self.spans)
+        }
+    }
 }

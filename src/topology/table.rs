@@ -91,6 +91,11 @@ impl SlotTable {
         self.nodes.get(id.index())
     }
 
+    /// True when the node belongs to the cluster as this table knows it.
+    pub fn is_member(&self, id: NodeId) -> bool {
+        self.shards.iter().any(|shard| shard.primary == id || shard.replicas.contains(&id))
+    }
+
     /// How many of the 16384 slots have an owner.
     pub fn covered(&self) -> u16 {
         self.covered

@@ -1,0 +1,165 @@
+//! The Redis servers behind the targets.
+//!
+//! Owns a real cluster (three primaries, by default three replicas) and the standalone servers. Loopback only, in a
+//! temporary folder, without persistence.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::Result;
+use crate::process::Process;
+
+/// How long servers and proxies may take until they answer.
+const START_MAX: Duration = Duration::from_secs(30);
+/// Ports are taken from here: below the ports the kernel gives to clients, also with the cluster bus at + 10,000.
+const FREE_PORTS: std::ops::Range<u16> = 15_000..22_000;
+const BUS_OFFSET: u16 = 10_000;
+
+/// Running redis-servers.
+pub struct Servers {
+    /// The cluster's nodes, primaries first.
+    pub cluster: Vec<SocketAddr>,
+    /// Plain servers: three for nutcracker, the last for HAProxy.
+    pub standalone: Vec<SocketAddr>,
+    _processes: Vec<Process>,
+}
+
+impl Servers {
+    /// Starts them and waits until the cluster serves every slot. `cluster_port` fixes the cluster's first port.
+    ///
+    /// # Errors
+    /// When redis-server is missing or does not come up.
+    pub fn start(folder: &Path, replicas: bool, cluster_port: Option<u16>) -> Result<Self> {
+        let nodes = if replicas { 6 } else { 3 };
+        let mut processes = Vec::new();
+        let mut cluster = Vec::new();
+        for index in 0..nodes {
+            let port = cluster_port.map_or_else(free_port, |first| Ok(first + index))?;
+            cluster.push(loopback(port));
+            processes.push(start_redis(
+                folder,
+                port,
+                &["--cluster-enabled", "yes", "--cluster-node-timeout", "15000"],
+            )?);
+        }
+        let mut standalone = Vec::new();
+        for _ in 0..4 {
+            let port = free_port()?;
+            standalone.push(loopback(port));
+            processes.push(start_redis(folder, port, &[])?);
+        }
+        for addr in cluster.iter().chain(&standalone) {
+            wait_for(*addr, &[&["PING"]])?;
+        }
+        join(&cluster, replicas)?;
+        Ok(Self { cluster, standalone, _processes: processes })
+    }
+}
+
+fn start_redis(folder: &Path, port: u16, more: &[&str]) -> Result<Process> {
+    let home = folder.join(format!("redis-{port}"));
+    std::fs::create_dir_all(&home)?;
+    let port = port.to_string();
+    let home_text = home.to_string_lossy();
+    let mut args = vec!["--port", &port, "--bind", "127.0.0.1", "--dir", &home_text, "--save", ""];
+    args.extend([
+        "--appendonly",
+        "no",
+        "--maxclients",
+        "20000",
+        "--tcp-backlog",
+        "2048",
+        "--loglevel",
+        "warning",
+    ]);
+    args.extend(more);
+    let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
+    Process::start("redis-server", &args, &home.join("log"))
+}
+
+/// Makes one cluster of the nodes and waits until each of them says so.
+fn join(nodes: &[SocketAddr], replicas: bool) -> Result<()> {
+    let mut command = Command::new("redis-cli");
+    command.args(["--cluster", "create"]).args(nodes.iter().map(ToString::to_string));
+    command.args(["--cluster-replicas", if replicas { "1" } else { "0" }, "--cluster-yes"]);
+    let output = command.output().map_err(|error| format!("redis-cli: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("redis-cli --cluster create: {}", String::from_utf8_lossy(&output.stdout)).into());
+    }
+    let deadline = Instant::now() + START_MAX;
+    for node in nodes {
+        while !cluster_info(*node)?.contains("cluster_state:ok") {
+            pause_until(deadline, "the cluster")?;
+        }
+    }
+    Ok(())
+}
+
+fn cluster_info(node: SocketAddr) -> Result<String> {
+    let port = node.port().to_string();
+    let output = Command::new("redis-cli").args(["-p", &port, "cluster", "info"]).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Waits until a server answers each of these commands with something that is no error.
+///
+/// # Errors
+/// After 30 s: what it said last.
+pub fn wait_for(addr: SocketAddr, commands: &[&[&str]]) -> Result<()> {
+    let deadline = Instant::now() + START_MAX;
+    for command in commands {
+        loop {
+            let last = match first_line(addr, command) {
+                Ok(line) if !line.starts_with('-') && !line.is_empty() => break,
+                Ok(line) => line,
+                Err(error) => error.to_string(),
+            };
+            pause_until(deadline, &format!("{addr} ({})", last.trim_end()))?;
+        }
+    }
+    Ok(())
+}
+
+fn first_line(addr: SocketAddr, command: &[&str]) -> Result<String> {
+    let mut stream = TcpStream::connect_timeout(&addr, Duration::from_secs(1))?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    let mut bytes = format!("*{}\r\n", command.len());
+    for arg in command {
+        bytes.push_str(&format!("${}\r\n{arg}\r\n", arg.len()));
+    }
+    stream.write_all(bytes.as_bytes())?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    Ok(line)
+}
+
+fn pause_until(deadline: Instant, what: &str) -> Result<()> {
+    if Instant::now() > deadline {
+        return Err(format!("waited {START_MAX:?} in vain for {what}").into());
+    }
+    std::thread::sleep(Duration::from_millis(50));
+    Ok(())
+}
+
+/// A loopback port nobody listens on, nor on its cluster bus.
+///
+/// # Errors
+/// When a hundred tries found none.
+pub fn free_port() -> Result<u16> {
+    for _ in 0..100 {
+        let port = fastrand::u16(FREE_PORTS);
+        let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        if is_free(port) && is_free(port + BUS_OFFSET) {
+            return Ok(port);
+        }
+    }
+    Err("no free port on 127.0.0.1".into())
+}
+
+/// 127.0.0.1 with this port.
+pub fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}

@@ -1,0 +1,184 @@
+//! The life of a lane's connection: dial, shake hands, serve, and when it is lost give back what it
+//! held: requests that were not executed for sure wait for the next connection (or owner), reads may be
+//! repeated, and what may have been executed gets an error that says so.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::handshake::{Handshake, HandshakeError};
+use super::lane::{Lane, LaneState};
+use super::reader::LaneReader;
+use super::ticket::{Aim, Parcel, lost_error};
+use crate::protocol::reply::ReplyScanner;
+use crate::topology::Event;
+use crate::worker::WorkerContext;
+use crate::worker::transport::Transport;
+
+/// First pause after a failed attempt; doubled each time, with jitter.
+const BACKOFF_FIRST: Duration = Duration::from_millis(20);
+/// Longest pause.
+const BACKOFF_LAST: Duration = Duration::from_millis(1000);
+
+/// Why a connection could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Dialling or the socket failed.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// `connect-timeout` passed.
+    #[error("no connection within connect-timeout")]
+    Timeout,
+    /// The node refused our handshake.
+    #[error("{0}")]
+    Handshake(#[from] HandshakeError),
+    /// The node did not speak RESP.
+    #[error("the node sent bytes that are not RESP")]
+    BadReply,
+}
+
+/// Has `lane` connect, unless it is at it already.
+pub fn start(worker: &Rc<WorkerContext>, lane: &Rc<Lane>) {
+    if lane.state.get() == LaneState::Idle {
+        lane.state.set(LaneState::Connecting);
+        tokio::task::spawn_local(run(Rc::clone(worker), Rc::clone(lane)));
+    }
+}
+
+async fn run(worker: Rc<WorkerContext>, lane: Rc<Lane>) {
+    let mut failures: u32 = 0;
+    while lane.node.is_up() && worker.wants_lane(&lane) {
+        match connect(&worker, &lane).await {
+            Ok(transport) => {
+                failures = 0;
+                serve(&worker, &lane, transport).await;
+            }
+            Err(error) => {
+                failures += 1;
+                note_failure(&worker, &lane, &error);
+                let ceiling = BACKOFF_LAST.min(BACKOFF_FIRST * (1 << failures.min(8)));
+                tokio::time::sleep(ceiling.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            }
+        }
+    }
+    lane.state.set(LaneState::Idle);
+}
+
+fn note_failure(worker: &WorkerContext, lane: &Lane, error: &ConnectError) {
+    if lane.down_since.get() == 0 {
+        lane.down_since.set(worker.clock.tick().max(1));
+        tracing::warn!(node = %lane.node.addr, error = %error, "cannot connect to node");
+    }
+    worker.topology.report(Event::ConnectFailed(lane.key.node));
+}
+
+async fn connect(worker: &WorkerContext, lane: &Lane) -> Result<Transport, ConnectError> {
+    let attempt = async {
+        let mut stream = TcpStream::connect((lane.node.addr.host.as_str(), lane.node.addr.port)).await?;
+        crate::listener::socket::prepare(&stream)?;
+        let handshake = Handshake::new(
+            lane.key.resp,
+            &worker.limits.credentials,
+            &worker.limits.client_name,
+            lane.key.read_only,
+        );
+        shake_hands(&mut stream, &handshake).await?;
+        Ok(Transport::Tcp(stream))
+    };
+    tokio::time::timeout(worker.limits.connect_timeout, attempt).await.map_err(|_| ConnectError::Timeout)?
+}
+
+async fn shake_hands(stream: &mut TcpStream, handshake: &Handshake) -> Result<(), ConnectError> {
+    stream.write_all(handshake.bytes()).await?;
+    let mut buffer = BytesMut::with_capacity(1024);
+    let mut scanner = ReplyScanner::new();
+    let mut index = 0;
+    while index < handshake.replies() {
+        match scanner.scan(&buffer).map_err(|_| ConnectError::BadReply)? {
+            Some(len) => {
+                handshake.accept(index, &buffer.split_to(len))?;
+                scanner.reset();
+                index += 1;
+            }
+            None if stream.read_buf(&mut buffer).await? == 0 => {
+                return Err(ConnectError::Io(std::io::ErrorKind::UnexpectedEof.into()));
+            }
+            None => {}
+        }
+    }
+    if buffer.is_empty() { Ok(()) } else { Err(ConnectError::BadReply) }
+}
+
+async fn serve(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, transport: Transport) {
+    let (reader, writer) = transport.split();
+    {
+        let mut inner = lane.inner();
+        inner.writer = Some(writer);
+        inner.write_blocked = false;
+        inner.condemned = None;
+        inner.waker = None;
+    }
+    lane.down_since.set(0);
+    lane.state.set(LaneState::Ready);
+    worker.counters.backend_connections(lane.key.node, 1);
+    worker.topology.report(Event::Connected(lane.key.node));
+    worker.clock.tick();
+    worker.serve_waiting();
+    let why = LaneReader::new(Rc::clone(worker), Rc::clone(lane), reader).await;
+    worker.counters.backend_connections(lane.key.node, -1);
+    lost(worker, lane, why);
+}
+
+/// The connection is gone: every ticket is answered or waits again.
+fn lost(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, why: &'static str) {
+    worker.clock.tick();
+    lane.state.set(LaneState::Connecting);
+    let (tickets, send) = {
+        let mut inner = lane.inner();
+        inner.writer = None;
+        inner.waker = None;
+        (std::mem::take(&mut inner.tickets), std::mem::take(&mut inner.send))
+    };
+    let known = worker.table.borrow().is_member(lane.key.node);
+    if known {
+        lane.down_since.set(worker.clock.now().max(1));
+        tracing::warn!(node = %lane.node.addr, why, owed = tickets.len(), "lost the connection to a node");
+        worker.topology.report(Event::ConnectionLost(lane.key.node));
+    }
+    // From the last to the first: a read may be repeated only if no write of its session that may have
+    // been executed came after it, or it could see what it must not.
+    let mut written: HashSet<(u64, u16)> = HashSet::new();
+    let mut again = Vec::new();
+    let mut failed = Vec::new();
+    for mut ticket in tickets.into_iter().rev() {
+        let (start, len) = (ticket.start, ticket.len);
+        let Some(errand) = ticket.take() else { continue };
+        let sent = start + len as u64 <= send.written();
+        let place = (errand.session.id, errand.slot);
+        let repeatable = errand.command.is_read_only() && !written.contains(&place);
+        if !sent || repeatable {
+            again.push(Parcel { bytes: send.request(start, len), errand, aim: Aim::Table });
+        } else {
+            if !errand.command.is_read_only() {
+                written.insert(place);
+            }
+            failed.push(errand);
+        }
+    }
+    for errand in failed.into_iter().rev() {
+        errand.session.fail(&errand, lost_error(&errand));
+    }
+    for parcel in again.into_iter().rev() {
+        let repeat = parcel.errand.session.inner().pending.wants(&parcel.errand);
+        if repeat {
+            worker.send(parcel);
+        } else {
+            // Half of its reply went out already, or nobody waits any more.
+            parcel.errand.session.fail(&parcel.errand, lost_error(&parcel.errand));
+        }
+    }
+}

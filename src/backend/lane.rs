@@ -1,0 +1,227 @@
+//! One pipelined connection to one node, shared by all sessions of a worker that speak its version of
+//! the protocol. Owns the bytes sent and the queue of tickets: replies come in the order of requests.
+//! Must never answer a session while its own queue is borrowed.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+
+use bytes::Bytes;
+
+use super::sendbuf::{SendBuffer, is_large};
+use super::ticket::{Errand, Parcel, Ticket};
+use crate::session::state::Resp;
+use crate::topology::node::{Node, NodeId};
+use crate::worker::WorkerContext;
+use crate::worker::outgoing::Flushed;
+use crate::worker::transport::WriteSide;
+
+/// ASKING as a request; its `+OK` is swallowed.
+const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
+
+/// What tells two lanes of a worker apart: shapes of RESP3 can't be derived from RESP2 or back, users
+/// may differ, so may databases, and a replica answers reads only after READONLY.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LaneKey {
+    /// The node.
+    pub node: NodeId,
+    /// Protocol version.
+    pub resp: Resp,
+    /// Who we are at the node; 0 is the user of the configuration.
+    pub identity: u16,
+    /// Database.
+    pub db: u16,
+    /// For reads at a replica.
+    pub read_only: bool,
+}
+
+impl LaneKey {
+    /// The lane of ordinary requests.
+    pub fn shared(node: NodeId, resp: Resp) -> Self {
+        Self { node, resp, identity: 0, db: 0, read_only: false }
+    }
+}
+
+/// How far a lane is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaneState {
+    /// No connection, nobody dials.
+    Idle,
+    /// Its task dials, shakes hands, or waits to try again.
+    Connecting,
+    /// Requests can be sent.
+    Ready,
+}
+
+/// The parts a lane's reader and its senders share.
+pub struct LaneInner {
+    /// Bytes to the node.
+    pub send: SendBuffer,
+    /// What is owed for them, in order.
+    pub tickets: VecDeque<Ticket>,
+    /// The socket while the lane is ready.
+    pub writer: Option<WriteSide>,
+    /// The reader's task.
+    pub waker: Option<Waker>,
+    /// The socket takes no more: the reader's task waits until it does.
+    pub write_blocked: bool,
+    /// The connection is to be given up, for this reason.
+    pub condemned: Option<&'static str>,
+}
+
+/// A lane.
+pub struct Lane {
+    /// What it is for.
+    pub key: LaneKey,
+    /// The node it goes to.
+    pub node: Arc<Node>,
+    /// How far it is.
+    pub state: Cell<LaneState>,
+    /// Since when it could not be reached, on the worker's clock; 0 while it can, or was never tried.
+    pub down_since: Cell<u64>,
+    dirty: Cell<bool>,
+    inner: RefCell<LaneInner>,
+}
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lane").field("key", &self.key).field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl Lane {
+    /// A lane without a connection.
+    pub fn new(key: LaneKey, node: Arc<Node>) -> Rc<Self> {
+        Rc::new(Self {
+            key,
+            node,
+            state: Cell::new(LaneState::Idle),
+            down_since: Cell::new(0),
+            dirty: Cell::new(false),
+            inner: RefCell::new(LaneInner {
+                send: SendBuffer::default(),
+                tickets: VecDeque::new(),
+                writer: None,
+                waker: None,
+                write_blocked: false,
+                condemned: None,
+            }),
+        })
+    }
+
+    /// The changeable part. Not to be held across a call into a session.
+    pub fn inner(&self) -> std::cell::RefMut<'_, LaneInner> {
+        self.inner.borrow_mut()
+    }
+
+    /// True when requests can be sent.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        self.state.get() == LaneState::Ready
+    }
+
+    /// Queues a request of `len` bytes; the flusher sends it at the end of this turn. Gives the errand
+    /// back when the node's queue is full.
+    #[inline]
+    pub fn send(
+        self: &Rc<Self>,
+        worker: &WorkerContext,
+        errand: Errand,
+        len: usize,
+        shared: Option<&Bytes>,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), Errand> {
+        let mut inner = self.inner();
+        if inner.is_full(worker, len) {
+            return Err(errand);
+        }
+        let start = inner.send.end();
+        match shared {
+            Some(bytes) => inner.send.push(bytes.clone()),
+            None if is_large(len) => {
+                let mut bytes = Vec::with_capacity(len);
+                fill(&mut bytes);
+                inner.send.push(bytes.into());
+            }
+            None => inner.send.append_with(len, fill),
+        }
+        inner.tickets.push_back(Ticket::new(errand, start, len, worker.clock.now()));
+        drop(inner);
+        self.queued(worker);
+        Ok(())
+    }
+
+    /// Queues a request again, with ASKING before it if asked for: both leave in one push, so nothing
+    /// can come between them.
+    pub fn resend(self: &Rc<Self>, worker: &WorkerContext, parcel: Parcel, asking: bool) -> Result<(), Errand> {
+        let len = parcel.bytes.len();
+        let mut inner = self.inner();
+        if inner.is_full(worker, len) {
+            return Err(parcel.errand);
+        }
+        if asking {
+            inner.send.append(ASKING);
+        }
+        let start = inner.send.end();
+        if is_large(len) {
+            inner.send.push(parcel.bytes);
+        } else {
+            inner.send.append(&parcel.bytes);
+        }
+        let mut ticket = Ticket::new(parcel.errand, start, len, worker.clock.now());
+        ticket.skip = u8::from(asking);
+        inner.tickets.push_back(ticket);
+        drop(inner);
+        self.queued(worker);
+        Ok(())
+    }
+
+    #[inline]
+    fn queued(self: &Rc<Self>, worker: &WorkerContext) {
+        worker.counters.backend_request(self.key.node);
+        if !self.dirty.replace(true) {
+            worker.flusher.add_lane(self);
+        }
+    }
+
+    /// Writes what is queued, as far as the socket takes it. Called by the flusher.
+    pub fn flush(&self) {
+        self.dirty.set(false);
+        let mut inner = self.inner();
+        let LaneInner { send, writer: Some(writer), write_blocked, condemned, .. } = &mut *inner else { return };
+        if *write_blocked || condemned.is_some() {
+            return;
+        }
+        match send.write_to(writer) {
+            Ok(Flushed::All) => return,
+            Ok(Flushed::Blocked) => *write_blocked = true,
+            Err(_) => *condemned = Some("write failed"),
+        }
+        inner.wake();
+    }
+
+    /// Gives the connection up; the reader's task does the rest.
+    pub fn condemn(&self, why: &'static str) {
+        let mut inner = self.inner();
+        if inner.writer.is_some() && inner.condemned.is_none() {
+            inner.condemned = Some(why);
+            inner.wake();
+        }
+    }
+}
+
+impl LaneInner {
+    fn is_full(&self, worker: &WorkerContext, len: usize) -> bool {
+        self.tickets.len() >= worker.limits.node_requests
+            || self.send.kept() + len as u64 > worker.limits.node_bytes
+    }
+
+    /// Schedules the reader's task.
+    pub fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! All lanes of one worker. Look-up on the path of a request is two indexes into vectors.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::lane::{Lane, LaneKey};
+use crate::session::state::Resp;
+use crate::topology::node::{Node, NodeId};
+
+/// The lanes, by key; those of ordinary requests also by node.
+#[derive(Debug, Default)]
+pub struct Lanes {
+    shared: Vec<[Option<Rc<Lane>>; 2]>,
+    all: HashMap<LaneKey, Rc<Lane>>,
+}
+
+impl Lanes {
+    /// The lane of ordinary requests to `node`, if it was ever needed.
+    #[inline]
+    pub fn get(&self, node: NodeId, resp: Resp) -> Option<&Rc<Lane>> {
+        self.shared.get(node.index())?.get(resp as usize)?.as_ref()
+    }
+
+    /// Adds a lane without a connection.
+    pub fn add(&mut self, key: LaneKey, node: Arc<Node>) -> Rc<Lane> {
+        let lane = Lane::new(key, node);
+        if key == LaneKey::shared(key.node, key.resp) {
+            let index = key.node.index();
+            if self.shared.len() <= index {
+                self.shared.resize_with(index + 1, Default::default);
+            }
+            if let Some(place) = self.shared.get_mut(index).and_then(|pair| pair.get_mut(key.resp as usize)) {
+                *place = Some(Rc::clone(&lane));
+            }
+        }
+        self.all.insert(key, Rc::clone(&lane));
+        lane
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Rc<Lane>> {
+        self.all.values()
+    }
+
+    /// Forgets lanes that are idle and whose node `keep` does not know any more.
+    pub fn retain(&mut self, keep: impl Fn(&Lane) -> bool) {
+        self.all.retain(|_, lane| keep(lane));
+        for place in self.shared.iter_mut().flatten() {
+            if place.as_ref().is_some_and(|lane| !self.all.contains_key(&lane.key)) {
+                *place = None;
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! From an errand to the lane that serves it, or into the waiting room when there is none now. The one
+//! place that decides whether a request is sent, waits or fails for want of a node.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::lane::{Lane, LaneKey, LaneState};
+use super::ticket::{Aim, Errand, NO_SLOT, Parcel};
+use super::waiting::Waiter;
+use crate::error::ProxyError;
+use crate::session::SessionInner;
+use crate::session::state::Resp;
+use crate::topology::node::NodeId;
+use crate::topology::{Event, Trigger};
+use crate::worker::WorkerContext;
+
+/// What stands between a request and its node.
+enum Way {
+    /// Nothing.
+    Open(Rc<Lane>),
+    /// The node is there but can't be reached (yet); since when, 0 for "never tried".
+    Unreachable(u64),
+    /// The table names no owner.
+    NoOwner,
+    /// A round of refreshing is not over.
+    Refreshing,
+}
+
+impl WorkerContext {
+    /// Sends a request that has just been read. `fill` writes its `len` bytes; `shared` is the same as
+    /// a slice, for large ones.
+    #[inline]
+    pub fn send_new(
+        self: &Rc<Self>,
+        inner: &mut SessionInner,
+        errand: Errand,
+        shared: Option<&Bytes>,
+        len: usize,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let ready = self.owner(errand.slot, errand.session.id).and_then(|node| {
+            self.lanes.borrow().get(node, inner.client.resp).filter(|lane| lane.is_ready()).map(Rc::clone)
+        });
+        let Some(lane) = ready else {
+            let mut bytes = Vec::with_capacity(len);
+            fill(&mut bytes);
+            return self.park_new(inner, Parcel { errand, bytes: bytes.into(), aim: Aim::Table });
+        };
+        if let Err(errand) = lane.send(self, errand, len, shared, fill) {
+            let session = Rc::clone(&errand.session);
+            inner.fail(&session, &errand, ProxyError::NodeQueueFull);
+        }
+    }
+
+    #[cold]
+    fn park_new(self: &Rc<Self>, inner: &mut SessionInner, parcel: Parcel) {
+        let resp = inner.client.resp;
+        let way = self.way(&parcel, resp);
+        if let Err((errand, error)) = self.go_or_wait(parcel, way) {
+            let session = Rc::clone(&errand.session);
+            inner.fail(&session, &errand, error);
+        }
+    }
+
+    /// Sends a request (again) that is not in any lane. No session may be borrowed.
+    pub fn send(self: &Rc<Self>, parcel: Parcel) {
+        let resp = parcel.errand.session.inner().client.resp;
+        let way = self.way(&parcel, resp);
+        if let Err((errand, error)) = self.go_or_wait(parcel, way) {
+            errand.session.fail(&errand, error);
+        }
+    }
+
+    /// The node that owns `slot`; for a request without keys the first reachable primary from a place
+    /// that depends on the client, so that one client stays with one node.
+    #[inline]
+    fn owner(&self, slot: u16, client: u64) -> Option<NodeId> {
+        let table = self.table.borrow();
+        if slot != NO_SLOT {
+            return table.primary(slot);
+        }
+        let shards = table.shards();
+        let start = client as usize % shards.len().max(1);
+        let up = |node: NodeId| table.node(node).is_some_and(|n| n.is_up());
+        let rotated = || shards.iter().cycle().skip(start).take(shards.len()).map(|shard| shard.primary);
+        rotated().find(|&node| up(node)).or_else(|| rotated().next())
+    }
+
+    fn way(self: &Rc<Self>, parcel: &Parcel, resp: Resp) -> Way {
+        let node = match parcel.aim {
+            Aim::Table => self.owner(parcel.errand.slot, parcel.errand.session.id),
+            Aim::Node { node, .. } => Some(node),
+            Aim::AfterRefresh { round } if self.topology.round() < round => return Way::Refreshing,
+            Aim::AfterRefresh { .. } => self.owner(parcel.errand.slot, parcel.errand.session.id),
+        };
+        let Some(node) = node else { return Way::NoOwner };
+        let Some(lane) = self.lane(node, resp) else { return Way::NoOwner };
+        if lane.is_ready() {
+            return Way::Open(lane);
+        }
+        if lane.state.get() == LaneState::Idle && lane.node.is_up() {
+            super::connect::start(self, &lane);
+        }
+        Way::Unreachable(lane.down_since.get())
+    }
+
+    /// The lane to `node`, made when there is none.
+    fn lane(self: &Rc<Self>, node: NodeId, resp: Resp) -> Option<Rc<Lane>> {
+        if let Some(lane) = self.lanes.borrow().get(node, resp) {
+            return Some(Rc::clone(lane));
+        }
+        let listed = self.table.borrow().node(node).cloned();
+        let known = listed.or_else(|| self.topology.node(node))?;
+        Some(self.lanes.borrow_mut().add(LaneKey::shared(node, resp), known))
+    }
+
+    fn go_or_wait(self: &Rc<Self>, parcel: Parcel, way: Way) -> Result<(), (Errand, ProxyError)> {
+        let now = self.clock.now();
+        let waiting_since = match way {
+            Way::Open(lane) => {
+                let asking = matches!(parcel.aim, Aim::Node { asking: true, .. });
+                return lane.resend(self, parcel, asking).map_err(|errand| (errand, ProxyError::NodeQueueFull));
+            }
+            Way::Refreshing | Way::Unreachable(0) => now,
+            Way::Unreachable(since) => since,
+            Way::NoOwner => {
+                self.topology.report(Event::Refresh(Trigger::Uncovered));
+                self.waiting.borrow_mut().orphaned_since(parcel.errand.slot, now)
+            }
+        };
+        if now.saturating_sub(waiting_since) >= self.limits.owner_wait {
+            return Err((parcel.errand, self.no_owner_error()));
+        }
+        let mut room = self.waiting.borrow_mut();
+        if !room.has_room(parcel.bytes.len(), self.limits.waiting_requests, self.limits.waiting_bytes) {
+            return Err((parcel.errand, ProxyError::WaitQueueFull));
+        }
+        room.push(Waiter { parcel, since: now });
+        Ok(())
+    }
+
+    fn no_owner_error(&self) -> ProxyError {
+        if self.table.borrow().epoch() == 0 { ProxyError::NotReady } else { ProxyError::ClusterDown }
+    }
+
+    /// Looks at everything that waits: what has a way goes, what has waited too long fails. No session
+    /// or lane may be borrowed.
+    pub fn serve_waiting(self: &Rc<Self>) {
+        if self.waiting.borrow().is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        let everyone = self.waiting.borrow_mut().take_all();
+        for Waiter { parcel, since } in everyone {
+            let errand = &parcel.errand;
+            let (resp, wanted) = {
+                let mut session = errand.session.inner();
+                (session.client.resp, session.pending.wants(errand))
+            };
+            if !wanted {
+                continue;
+            }
+            let way = self.way(&parcel, resp);
+            if let Way::Open(_) = way {
+                if let Err((errand, error)) = self.go_or_wait(parcel, way) {
+                    errand.session.fail(&errand, error);
+                }
+            } else if now.saturating_sub(since) >= self.limits.owner_wait {
+                errand.session.fail(errand, self.no_owner_error());
+            } else {
+                self.waiting.borrow_mut().push(Waiter { parcel, since });
+            }
+        }
+    }
+}

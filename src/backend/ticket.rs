@@ -1,0 +1,117 @@
+//! What a lane owes for one request it sent: whose reply comes next and how many frames of it. A
+//! ticket that is dropped without having been answered answers itself with an error, so no path can
+//! lose a reply.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::command::Command;
+use crate::error::ProxyError;
+use crate::session::Session;
+
+/// `slot` of a request without keys: any primary will do.
+pub const NO_SLOT: u16 = u16::MAX;
+
+/// Which request of which session, and what may be done with it.
+#[derive(Clone, Debug)]
+pub struct Errand {
+    /// Whose request it is.
+    pub session: Rc<Session>,
+    /// Number of the request within its session.
+    pub seq: u32,
+    /// Number of the part, for a split command; 0 else.
+    pub part: u16,
+    /// The request is a part of a split command.
+    pub split: bool,
+    /// Slot of its keys, or [`NO_SLOT`].
+    pub slot: u16,
+    /// What it is.
+    pub command: &'static Command,
+    /// How often it was redirected.
+    pub redirects: u8,
+    /// When it first had to wait for a node to become able to serve it, on the worker's clock in
+    /// microseconds; 0 when it never had to.
+    pub waiting_since: u64,
+}
+
+/// An errand in a lane's queue.
+#[derive(Debug)]
+pub struct Ticket {
+    errand: Option<Errand>,
+    /// Frames to swallow before the reply (the `+OK` of ASKING).
+    pub skip: u8,
+    /// Frames the reply still consists of.
+    pub frames: u16,
+    /// Stream position of the request's first byte.
+    pub start: u64,
+    /// Length of the request in bytes, without an ASKING before it.
+    pub len: usize,
+    /// When it was queued, on the worker's clock in microseconds.
+    pub queued: u64,
+}
+
+impl Ticket {
+    /// A ticket for a request that begins at `start` in the lane's stream and is answered by one frame.
+    #[inline]
+    pub fn new(errand: Errand, start: u64, len: usize, queued: u64) -> Self {
+        Self { errand: Some(errand), skip: 0, frames: 1, start, len, queued }
+    }
+
+    /// The errand; from now on the caller owes the answer.
+    #[inline]
+    pub fn take(&mut self) -> Option<Errand> {
+        self.errand.take()
+    }
+
+    /// The errand, still owed by this ticket.
+    #[inline]
+    pub fn errand(&self) -> Option<&Errand> {
+        self.errand.as_ref()
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(errand) = self.errand.take() {
+            let worker = Rc::clone(errand.session.worker());
+            worker.orphaned(errand);
+        }
+    }
+}
+
+/// Where an errand goes when it is sent (again).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// To whom the table says.
+    Table,
+    /// To this node, which a redirect named; with ASKING before it.
+    Node {
+        /// The node.
+        node: crate::topology::node::NodeId,
+        /// Send ASKING first.
+        asking: bool,
+    },
+    /// To whom the table says after this round of refreshing: a redirect named a node that does not
+    /// belong to the cluster as we know it.
+    AfterRefresh {
+        /// The round.
+        round: u64,
+    },
+}
+
+/// An errand with its bytes, outside any lane.
+#[derive(Clone, Debug)]
+pub struct Parcel {
+    /// Whose request it is.
+    pub errand: Errand,
+    /// The request.
+    pub bytes: Bytes,
+    /// Where to.
+    pub aim: Aim,
+}
+
+/// The error for an errand whose connection was lost after it was sent.
+pub fn lost_error(errand: &Errand) -> ProxyError {
+    if errand.split && !errand.command.is_read_only() { ProxyError::PartlyFailed } else { ProxyError::ConnectionLost }
+}

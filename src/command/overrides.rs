@@ -1,0 +1,119 @@
+//! The form of `overrides.toml`: our reviewed decisions about commands, one line each.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::options::OptionScan;
+use super::{LocalCommand, SplitKind};
+
+/// The decisions built in, as text.
+pub const BUILT_IN: &str = include_str!("overrides.toml");
+
+/// The whole file: full command name to decision.
+pub type Overrides = BTreeMap<String, Override>;
+
+/// One decision. It holds for the subcommands too, unless they have a line of their own.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Override {
+    /// Split over several slots and merged this way.
+    pub split: Option<SplitKind>,
+    /// Answered by the proxy.
+    pub local: Option<LocalCommand>,
+    /// Refused.
+    pub refuse: Option<Refusal>,
+    /// Sent on, although it has no keys or its flags call for a decision.
+    pub route: Option<Routing>,
+    /// Refused only where one of these options is among the arguments.
+    pub refuse_with: Option<OptionScan>,
+    /// Arguments after the name come in pairs: any other number is a wrong number of arguments.
+    #[serde(default)]
+    pub pairs: bool,
+    /// Key specifications of kind `unknown` are left out: `key-option` says what they do not, or
+    /// they are about keys named in the data.
+    #[serde(default)]
+    pub ignore_unknown_keys: bool,
+    /// The argument after the last of these options is a key, too.
+    pub key_option: Option<KeyOption>,
+    /// How the keys are used depends on an option (for COMMAND GETKEYSANDFLAGS).
+    pub key_use: Option<KeyUse>,
+    /// A command that the server `commands.json` comes from does not have.
+    pub add: Option<Addition>,
+    /// Why, in words that complete the error a client sees.
+    pub reason: Option<String>,
+}
+
+/// Why a command is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// A later version will bring it.
+    Later,
+    /// It administers one node; whoever may do that connects to the node.
+    Node,
+    /// A cluster cannot do it, whatever stands in front of it.
+    Cluster,
+}
+
+/// Where a command without keys goes.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Routing {
+    /// To any primary.
+    AnyPrimary,
+    /// By its keys, as every command with keys.
+    Keys,
+}
+
+/// An option whose value is a key.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyOption {
+    /// The option.
+    pub option: OptionScan,
+    /// How that key is used.
+    pub flags: Vec<String>,
+}
+
+/// How keys are used, depending on an option.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyUse {
+    /// The option.
+    pub option: OptionScan,
+    /// Flags where it is given.
+    pub with: Vec<String>,
+    /// Flags where it is not.
+    pub without: Vec<String>,
+}
+
+/// What COMMAND would say of an added command.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Addition {
+    /// As in COMMAND INFO.
+    pub arity: i32,
+    /// As in COMMAND INFO.
+    pub flags: Vec<String>,
+    /// As in COMMAND INFO.
+    pub acl: Vec<String>,
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// The error a client gets, without `-` and line end.
+    pub fn error(self, name: &str, reason: &str) -> String {
+        format!("ERR slotway: '{name}' {}: {reason}", self.words())
+    }
+
+    /// The middle of the sentence.
+    pub fn words(self) -> &'static str {
+        match self {
+            Refusal::Later => "is not yet supported by this version",
+            Refusal::Node => "is a node's administration, not reachable through the proxy",
+            Refusal::Cluster => "cannot work on a cluster",
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The README's table of commands, generated from the command table.
+
+use std::collections::BTreeMap;
+
+use super::Handling;
+use super::data;
+use super::dump::words;
+use super::overrides::Refusal;
+use super::table::{Command, CommandTable};
+
+/// A Markdown table: every command, how it is handled and why, those handled alike in one row.
+pub fn readme_table() -> String {
+    let table = CommandTable::builtin();
+    let mut rows: BTreeMap<(u8, String, String), Vec<String>> = BTreeMap::new();
+    for command in table.iter() {
+        if let Some(name) = display_name(table, command) {
+            rows.entry(row(command)).or_default().push(name);
+        }
+    }
+    let mut text = String::from("| handling | which | commands |\n|---|---|---|\n");
+    for ((_, handling, which), names) in rows {
+        text.push_str(&format!("| {handling} | {which} | {} |\n", names.join(", ")));
+    }
+    text
+}
+
+/// Rank, handling and what the commands of a row have in common.
+fn row(command: &Command) -> (u8, String, String) {
+    let reason = command.decision.reason.clone().unwrap_or_default();
+    let handling = words(command).to_owned();
+    match (command.handling, command.decision.refuse) {
+        (Handling::Route, _) if handling == "any primary" => (1, handling, "no key".to_owned()),
+        (Handling::Route, _) => (0, handling, group(command)),
+        (Handling::Split(_), _) => (2, "split".to_owned(), reason),
+        (Handling::Local(_), _) => (3, "answered by slotway".to_owned(), reason),
+        (Handling::Refuse(_), Some(refusal)) => {
+            let rank = match refusal {
+                Refusal::Later => 4,
+                Refusal::Node => 5,
+                Refusal::Cluster => 6,
+            };
+            (rank, format!("refused: {}", refusal.words()), reason)
+        }
+        (Handling::Refuse(_), None) => (7, handling, reason),
+    }
+}
+
+/// Redis' group of the command.
+fn group(command: &Command) -> String {
+    data::docs().get(command.name).map_or_else(String::new, |docs| docs.group.clone())
+}
+
+/// As a user types it; `None` for what another name in the table already says.
+fn display_name(table: &CommandTable, command: &Command) -> Option<String> {
+    let name = command.name.to_ascii_uppercase().replace('|', " ");
+    let alike = |other: &Command| row(other).0 == row(command).0 && row(other).2 == row(command).2;
+    if let Some(container) = command.container.and_then(|id| table.get(id)) {
+        let told = alike(container) && container.handling != Handling::Route;
+        return (!told).then_some(name);
+    }
+    let subcommands: Vec<&Command> = command.subcommands.iter().filter_map(|&id| table.get(id)).collect();
+    if subcommands.is_empty() {
+        let option = command.decision.refuse_with.as_ref().map(|option| option.any.join(", "));
+        return Some(option.map_or(name.clone(), |option| format!("{name} (without {option})")));
+    }
+    match subcommands.iter().filter(|sub| alike(sub)).count() {
+        _ if command.handling == Handling::Route => None,
+        0 => None,
+        n if n == subcommands.len() => Some(name),
+        _ => Some(format!("{name} (other subcommands)")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_every_command_once() {
+        let text = readme_table();
+        let mut names: Vec<&str> = Vec::new();
+        for line in text.lines().skip(2) {
+            let cells: Vec<&str> = line.split(" | ").collect();
+            assert_eq!(cells.len(), 3, "{line}");
+            names.extend(cells.iter().skip(2).flat_map(|c| c.trim_end_matches(" |").split(", ")));
+        }
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        for name in ["GET", "OBJECT ENCODING", "CLIENT (other subcommands)", "ACL", "XREAD (without BLOCK)", "MEMORY USAGE"]
+        {
+            assert!(names.contains(&name), "{name}\n{text}");
+        }
+        assert!(!names.contains(&"OBJECT") && !names.contains(&"ACL WHOAMI"), "{text}");
+    }
+}

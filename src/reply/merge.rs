@@ -1,0 +1,253 @@
+//! The parts of a split command become one reply: by key position, as a sum, or `+OK` when all said so.
+//! A part that fails makes the whole reply an error, the first one in key order: never a nil, never a
+//! count too small. Owns the values until they go out.
+
+use bytes::Bytes;
+
+use crate::command::SplitKind;
+use crate::error::ProxyError;
+use crate::protocol::reply::{array_elements, integer};
+use crate::router::split::SplitPlan;
+use crate::worker::outgoing::{LARGE, Outgoing};
+use crate::worker::pool::BufferPool;
+
+/// Where the value of one key lies: in the arena, or in one of the slices.
+#[derive(Clone, Copy, Debug, Default)]
+struct Value {
+    /// 0: the arena; n: slice n - 1.
+    source: u32,
+    start: u32,
+    len: u32,
+}
+
+/// What became of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PartState {
+    /// At a node, or waits for one.
+    Open,
+    /// Redirected: held back until it may be sent again.
+    Held,
+    /// Answered.
+    Done,
+}
+
+/// The reply of a split command in the making.
+#[derive(Debug)]
+pub struct Merge {
+    kind: SplitKind,
+    plan: SplitPlan,
+    states: Vec<PartState>,
+    left: usize,
+    values: Vec<Value>,
+    arena: Vec<u8>,
+    slices: Vec<Bytes>,
+    slice_bytes: usize,
+    sum: i64,
+    error: Option<(u32, Vec<u8>)>,
+    executed: bool,
+    write: bool,
+    limit: u64,
+}
+
+impl Merge {
+    /// Waits for all parts of `plan`. `write`: an error has to say that other parts may have been
+    /// executed. `limit`: most bytes of a merged reply.
+    pub fn new(kind: SplitKind, plan: SplitPlan, write: bool, limit: u64) -> Self {
+        let parts = plan.parts().len();
+        let values = if kind == SplitKind::ByPosition { vec![Value::default(); plan.keys()] } else { Vec::new() };
+        Self {
+            kind,
+            states: vec![PartState::Open; parts],
+            left: parts,
+            plan,
+            values,
+            arena: Vec::new(),
+            slices: Vec::new(),
+            slice_bytes: 0,
+            sum: 0,
+            error: None,
+            executed: false,
+            write,
+            limit: limit.min(u64::from(u32::MAX)),
+        }
+    }
+
+    /// How the command was split.
+    pub fn plan(&self) -> &SplitPlan {
+        &self.plan
+    }
+
+    /// True for a command that changes data.
+    pub fn is_write(&self) -> bool {
+        self.write
+    }
+
+    /// True when every part is answered.
+    #[inline]
+    pub fn is_complete(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Bytes of values held.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.arena.len() + self.slice_bytes
+    }
+
+    /// True while a part for `slot` is at a node.
+    pub fn waits_for_slot(&self, slot: u16) -> bool {
+        self.plan.parts().iter().zip(&self.states).any(|(p, s)| p.slot == slot && *s == PartState::Open)
+    }
+
+    /// Replaces a part by one part per key; the number of the first of them.
+    pub fn explode(&mut self, part: u16) -> Option<u16> {
+        if !self.wants(part) {
+            return None;
+        }
+        let first = self.plan.explode(usize::from(part));
+        let added = self.plan.parts().len() - first;
+        let number = u16::try_from(first).ok().filter(|n| usize::from(*n) + added <= usize::from(u16::MAX))?;
+        self.finish_part(part);
+        self.states.resize(first + added, PartState::Open);
+        self.left += added;
+        Some(number)
+    }
+
+    /// Marks a part as held back (redirected), or as under way again.
+    pub fn set_held(&mut self, part: u16, held: bool) {
+        if let Some(state) = self.states.get_mut(usize::from(part))
+            && *state != PartState::Done
+        {
+            *state = if held { PartState::Held } else { PartState::Open };
+        }
+    }
+
+    /// True when the part still wants its reply.
+    pub fn wants(&self, part: u16) -> bool {
+        self.states.get(usize::from(part)).is_some_and(|s| *s != PartState::Done)
+    }
+
+    fn finish_part(&mut self, part: u16) -> bool {
+        match self.states.get_mut(usize::from(part)) {
+            Some(state) if *state != PartState::Done => {
+                *state = PartState::Done;
+                self.left -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes the reply of one part. `shared` is the same bytes as a slice, for large replies.
+    pub fn accept(&mut self, part: u16, reply: &[u8], shared: Option<&Bytes>) {
+        if !self.finish_part(part) {
+            return;
+        }
+        if reply.first() == Some(&b'-') {
+            return self.fail(part, reply.to_vec());
+        }
+        let fits = match self.kind {
+            SplitKind::ByPosition => return self.accept_values(part, reply, shared),
+            SplitKind::Sum => integer(reply).map(|n| self.sum = self.sum.saturating_add(n)).is_some(),
+            SplitKind::AllOk => reply == b"+OK\r\n",
+        };
+        self.executed |= fits;
+        if !fits {
+            self.fail(part, error_line(ProxyError::BadReply));
+        }
+    }
+
+    fn accept_values(&mut self, part: u16, reply: &[u8], shared: Option<&Bytes>) {
+        if (self.bytes() + reply.len()) as u64 > self.limit {
+            self.arena = Vec::new();
+            self.slices = Vec::new();
+            self.slice_bytes = 0;
+            return self.fail(part, error_line(ProxyError::MergeTooLarge));
+        }
+        let (source, base) = match shared {
+            Some(bytes) => {
+                self.slice_bytes += bytes.len();
+                self.slices.push(bytes.clone());
+                (self.slices.len() as u32, 0)
+            }
+            None => {
+                self.arena.extend_from_slice(reply);
+                (0, self.arena.len() - reply.len())
+            }
+        };
+        let positions = self.plan.positions(usize::from(part));
+        let values = &mut self.values;
+        let whole = array_elements(reply, positions.len(), |index, start, len| {
+            if let Some(value) = positions.get(index).and_then(|&p| values.get_mut(p as usize)) {
+                *value = Value { source, start: (base + start) as u32, len: len as u32 };
+            }
+        });
+        if !whole {
+            self.fail(part, error_line(ProxyError::BadReply));
+        }
+    }
+
+    /// A part ended in an error of the proxy's own.
+    pub fn fail_part(&mut self, part: u16, error: ProxyError) {
+        if self.finish_part(part) {
+            self.executed |= error.executed() != crate::error::Executed::No;
+            self.fail(part, error_line(error));
+        }
+    }
+
+    fn fail(&mut self, part: u16, line: Vec<u8>) {
+        let position = self.plan.positions(usize::from(part)).first().copied().unwrap_or(0);
+        if self.error.as_ref().is_none_or(|(first, _)| position < *first) {
+            self.error = Some((position, line));
+        }
+    }
+
+    /// Writes the whole reply. Call once, when complete.
+    pub fn write(&self, out: &mut Outgoing, pool: &BufferPool) {
+        let mut put = |bytes: &[u8]| out.append(bytes, || pool.take());
+        if let Some((_, line)) = &self.error {
+            put(line.strip_suffix(b"\r\n").unwrap_or(line));
+            if self.write && self.executed {
+                put(b" (slotway: other parts of this command were executed)");
+            }
+            return put(b"\r\n");
+        }
+        let mut digits = itoa::Buffer::new();
+        match self.kind {
+            SplitKind::AllOk => put(b"+OK\r\n"),
+            SplitKind::Sum => {
+                put(b":");
+                put(digits.format(self.sum).as_bytes());
+                put(b"\r\n");
+            }
+            SplitKind::ByPosition => {
+                put(b"*");
+                put(digits.format(self.values.len()).as_bytes());
+                put(b"\r\n");
+                self.write_values(out, pool);
+            }
+        }
+    }
+
+    fn write_values(&self, out: &mut Outgoing, pool: &BufferPool) {
+        for value in &self.values {
+            let range = value.start as usize..(value.start + value.len) as usize;
+            let slice = (value.source as usize).checked_sub(1).and_then(|index| self.slices.get(index));
+            match slice {
+                Some(bytes) if range.len() >= LARGE && range.end <= bytes.len() => out.push(bytes.slice(range)),
+                Some(bytes) => out.append(bytes.get(range).unwrap_or(&[]), || pool.take()),
+                None => out.append(self.arena.get(range).unwrap_or(&[]), || pool.take()),
+            }
+        }
+    }
+}
+
+/// The bytes of a proxy error.
+pub fn error_line(error: ProxyError) -> Vec<u8> {
+    let text = error.text();
+    let mut line = Vec::with_capacity(text.len() + 3);
+    line.push(b'-');
+    line.extend_from_slice(text.as_bytes());
+    line.extend_from_slice(b"\r\n");
+    line
+}

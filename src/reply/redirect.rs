@@ -1,0 +1,185 @@
+//! Errors by which a node says "not here" or "not now": MOVED, ASK, TRYAGAIN, CLUSTERDOWN, LOADING,
+//! MASTERDOWN, READONLY. All mean that the request was not executed, so it may be sent again (Redis
+//! Cluster specification, "Redirection and resharding"). Scripts can return any error text, so a
+//! redirect is followed only if its slot is the request's and its target belongs to the cluster, and
+//! what only says "not now" is never taken from a script. A redirect never edits the slot table.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::explode::explode;
+use crate::backend::lane::Lane;
+use crate::backend::ticket::{Aim, Errand, NO_SLOT, Parcel};
+use crate::error::ProxyError;
+use crate::telemetry::{CommandClass, RedirectKind};
+use crate::topology::{Event, Trigger};
+use crate::worker::WorkerContext;
+
+/// Shortest and longest pause before a request that met "not now" is sent again, in microseconds.
+const PAUSE_MIN: u64 = 2_000;
+const PAUSE_MAX: u64 = 100_000;
+
+/// What a node said instead of executing the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redirect<'a> {
+    /// The slot has another owner.
+    Moved {
+        /// The slot.
+        slot: u16,
+        /// Its owner.
+        target: Target<'a>,
+    },
+    /// The key may be at the node that imports the slot.
+    Ask {
+        /// The slot.
+        slot: u16,
+        /// The importing node.
+        target: Target<'a>,
+    },
+    /// Keys of the request are on both sides of a migration.
+    TryAgain,
+    /// The node thinks the cluster is down, or the slot unserved.
+    ClusterDown,
+    /// LOADING, MASTERDOWN, READONLY: this node can't, for now.
+    NotNow,
+}
+
+/// `host:port` of a redirect; an empty host means the node that said it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// Host, `?` and empty meaning "the one you asked".
+    pub host: &'a str,
+    /// Port.
+    pub port: u16,
+}
+
+/// Reads an error reply; `None` for one that is meant for the client.
+pub fn parse(frame: &[u8]) -> Option<Redirect<'_>> {
+    let line = frame.strip_prefix(b"-")?.strip_suffix(b"\r\n")?;
+    let (code, rest) = match line.iter().position(|&b| b == b' ') {
+        Some(at) => (line.get(..at)?, line.get(at + 1..)?),
+        None => (line, &[][..]),
+    };
+    match code {
+        b"MOVED" => parse_target(rest).map(|(slot, target)| Redirect::Moved { slot, target }),
+        b"ASK" => parse_target(rest).map(|(slot, target)| Redirect::Ask { slot, target }),
+        b"TRYAGAIN" => Some(Redirect::TryAgain),
+        b"CLUSTERDOWN" => Some(Redirect::ClusterDown),
+        b"LOADING" | b"MASTERDOWN" | b"READONLY" => Some(Redirect::NotNow),
+        _ => None,
+    }
+}
+
+fn parse_target(rest: &[u8]) -> Option<(u16, Target<'_>)> {
+    let mut words = std::str::from_utf8(rest).ok()?.split(' ');
+    let (slot, addr) = (words.next()?.parse().ok()?, words.next()?);
+    let (host, port) = addr.rsplit_once(':')?;
+    words.next().is_none().then_some((slot, Target { host, port: port.parse().ok()? }))
+}
+
+/// Sends the request on to where it belongs, or again later. False when `frame` is what the client
+/// gets.
+#[cold]
+pub fn follow(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, errand: &Errand, request: &Bytes, frame: &[u8]) -> bool {
+    let Some(redirect) = parse(frame) else { return false };
+    match redirect {
+        Redirect::Moved { slot, target } | Redirect::Ask { slot, target } => {
+            if slot != errand.slot || errand.slot == NO_SLOT {
+                return false;
+            }
+            let asking = matches!(redirect, Redirect::Ask { .. });
+            worker.counters.redirect(if asking { RedirectKind::Ask } else { RedirectKind::Moved });
+            if !asking {
+                worker.topology.report(Event::Refresh(Trigger::Redirect));
+            }
+            go_to(worker, lane, errand, request, target, asking)
+        }
+        _ if errand.command.class == CommandClass::Script => false,
+        Redirect::TryAgain => {
+            worker.counters.redirect(RedirectKind::TryAgain);
+            if explode(worker, errand, request) {
+                return true;
+            }
+            again_later(worker, errand, request, worker.limits.tryagain_wait)
+        }
+        Redirect::ClusterDown | Redirect::NotNow => {
+            worker.counters.redirect(RedirectKind::ClusterDown);
+            worker.topology.report(Event::Refresh(Trigger::Redirect));
+            again_later(worker, errand, request, worker.limits.owner_wait)
+        }
+    }
+}
+
+fn go_to(
+    worker: &Rc<WorkerContext>,
+    lane: &Rc<Lane>,
+    errand: &Errand,
+    request: &Bytes,
+    target: Target<'_>,
+    asking: bool,
+) -> bool {
+    let mut errand = errand.clone();
+    errand.redirects = errand.redirects.saturating_add(1);
+    if usize::from(errand.redirects) > worker.limits.redirects {
+        errand.session.fail(&errand, ProxyError::RedirectLimit);
+        return true;
+    }
+    // Two nodes that both point at the other will agree within milliseconds: go slower each time.
+    let pause = match errand.redirects {
+        0..=2 => 0,
+        n => (1_000u64 << (n - 2).min(7)).min(PAUSE_MAX),
+    };
+    let host = if matches!(target.host, "" | "?") { lane.node.addr.host.as_str() } else { target.host };
+    let aim = match worker.topology.node_by_addr(host, target.port) {
+        Some(node) => Aim::Node { node, asking },
+        None => {
+            worker.topology.report(Event::Refresh(Trigger::Redirect));
+            Aim::AfterRefresh { round: worker.topology.round() + 1 }
+        }
+    };
+    hold(worker, Parcel { errand, bytes: request.clone(), aim }, pause);
+    true
+}
+
+fn again_later(worker: &Rc<WorkerContext>, errand: &Errand, request: &Bytes, limit: u64) -> bool {
+    let now = worker.clock.now();
+    let mut errand = errand.clone();
+    if errand.waiting_since == 0 {
+        errand.waiting_since = now;
+    }
+    let waited = now - errand.waiting_since;
+    if waited >= limit {
+        return false;
+    }
+    let pause = (waited / 4).clamp(PAUSE_MIN, PAUSE_MAX);
+    hold(worker, Parcel { errand, bytes: request.clone(), aim: Aim::Table }, pause);
+    true
+}
+
+fn hold(worker: &Rc<WorkerContext>, parcel: Parcel, pause: u64) {
+    let session = Rc::clone(&parcel.errand.session);
+    session.inner().hold(parcel, worker.clock.now() + pause, worker);
+    worker.advance_later(&session);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_redirects_and_leaves_other_errors() {
+        let target = |host, port| Target { host, port };
+        assert_eq!(
+            parse(b"-MOVED 3999 127.0.0.1:6381\r\n"),
+            Some(Redirect::Moved { slot: 3999, target: target("127.0.0.1", 6381) })
+        );
+        assert_eq!(parse(b"-ASK 1 ::1:7\r\n"), Some(Redirect::Ask { slot: 1, target: target("::1", 7) }));
+        assert_eq!(parse(b"-MOVED 1 :7\r\n"), Some(Redirect::Moved { slot: 1, target: target("", 7) }));
+        assert_eq!(parse(b"-TRYAGAIN Multiple keys request\r\n"), Some(Redirect::TryAgain));
+        assert_eq!(parse(b"-READONLY You can't\r\n"), Some(Redirect::NotNow));
+        for other in [&b"-ERR x\r\n"[..], b"-MOVED\r\n", b"-MOVED x y:1\r\n", b"-MOVED 1 host\r\n", b"-MOVED 1 a:1 b\r\n"] {
+            assert_eq!(parse(other), None);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! From bytes to requests. Bytes are read into the worker's scratch buffer and handled there; only a
+//! request that is not whole, or may not be handled yet, is copied into a buffer of the session's own,
+//! so that an idle client holds no buffer at all.
+
+use std::rc::Rc;
+
+use super::dispatch::{Frame, dispatch};
+use super::{Partial, Session, SessionInner};
+use crate::protocol::ProtocolError;
+use crate::protocol::scan::{RequestScanner, Scanned};
+use crate::telemetry::{CloseReason, CommandClass};
+use crate::worker::outgoing::LARGE;
+
+/// Handles what was read into the scratch buffer; what is left of it goes into a partial.
+#[inline]
+pub fn take_scratch(session: &Rc<Session>, inner: &mut SessionInner, data: &[u8]) {
+    let mut scanner = session.worker().scanner.take();
+    let mut pos = 0;
+    let mut wanted = 0;
+    while inner.may_take(session.worker()) {
+        let rest = data.get(pos..).unwrap_or(&[]);
+        if rest.is_empty() {
+            break;
+        }
+        match scan_one(session, inner, &mut scanner, rest) {
+            Ok(Scanned::Request(len)) => {
+                let bytes = rest.get(..len).unwrap_or(&[]);
+                dispatch(session, inner, Frame { bytes, shared: None }, scanner.spans());
+                pos += len;
+                scanner.reset();
+            }
+            Ok(Scanned::Inline(len)) => {
+                dispatch(session, inner, Frame { bytes: scanner.inline_frame(), shared: None }, scanner.spans());
+                pos += len;
+                scanner.reset();
+            }
+            Ok(Scanned::Nothing(len)) => {
+                pos += len;
+                scanner.reset();
+            }
+            Ok(Scanned::More(bytes)) => {
+                wanted = bytes;
+                break;
+            }
+            Err(error) => return refuse(session, inner, error),
+        }
+    }
+    let rest = data.get(pos..).unwrap_or(&[]);
+    if rest.is_empty() {
+        session.worker().scanner.replace(scanner);
+    } else {
+        inner.partial = Some(Box::new(Partial { buffer: rest.into(), scanner, wanted }));
+    }
+}
+
+/// Handles what stands in the session's own buffer, and gives the buffer back when it is empty.
+pub fn take_partial(session: &Rc<Session>, inner: &mut SessionInner) {
+    let Some(mut partial) = inner.partial.take() else { return };
+    while inner.may_take(session.worker()) && !partial.buffer.is_empty() {
+        let Partial { buffer, scanner, wanted } = &mut *partial;
+        let scanned = scan_one(session, inner, scanner, buffer);
+        match scanned {
+            Ok(Scanned::Request(len)) => {
+                let bytes = buffer.split_to(len).freeze();
+                let shared = (len >= LARGE).then_some(&bytes);
+                dispatch(session, inner, Frame { bytes: &bytes, shared }, scanner.spans());
+                scanner.reset();
+            }
+            Ok(Scanned::Inline(len)) => {
+                dispatch(session, inner, Frame { bytes: scanner.inline_frame(), shared: None }, scanner.spans());
+                let _ = buffer.split_to(len);
+                scanner.reset();
+            }
+            Ok(Scanned::Nothing(len)) => {
+                let _ = buffer.split_to(len);
+                scanner.reset();
+            }
+            Ok(Scanned::More(bytes)) => {
+                *wanted = bytes;
+                break;
+            }
+            Err(error) => return refuse(session, inner, error),
+        }
+    }
+    if !partial.buffer.is_empty() {
+        inner.partial = Some(partial);
+    }
+}
+
+#[inline]
+fn scan_one(
+    session: &Rc<Session>,
+    inner: &SessionInner,
+    scanner: &mut RequestScanner,
+    bytes: &[u8],
+) -> Result<Scanned, ProtocolError> {
+    let limits = &session.worker().limits;
+    match inner.client.authenticated {
+        true => scanner.scan(bytes, &limits.protocol, true),
+        false => scanner.scan(bytes, &limits.protocol_unauthenticated, false),
+    }
+}
+
+/// Broken input: Redis' own error behind the replies still owed, then the connection is closed.
+#[cold]
+fn refuse(session: &Rc<Session>, inner: &mut SessionInner, error: ProtocolError) {
+    let mut frame = Vec::new();
+    crate::protocol::encode::error(&mut frame, &format!("ERR Protocol error: {error}"));
+    session.worker().counters.in_flight(1);
+    inner.reply(session, CommandClass::Other, &frame);
+    inner.closing = Some(CloseReason::Protocol);
+    inner.partial = None;
+    inner.wake();
+}

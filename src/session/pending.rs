@@ -1,0 +1,359 @@
+//! The replies a session owes, in request order: one cell per request. A cell at the front lets its
+//! reply through to the outgoing bytes at once; one behind keeps it until its turn. Owns the order of
+//! replies; knows no node and no socket.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes};
+
+use crate::backend::ticket::Errand;
+use crate::command::SplitKind;
+use crate::reply::merge::Merge;
+use crate::router::split::SplitPlan;
+use crate::telemetry::CommandClass;
+use crate::worker::outgoing::{LARGE, Outgoing};
+use crate::worker::pool::BufferPool;
+
+/// The stash is compacted when it is larger than this and less than half alive.
+const STASH_COMPACT: usize = 64 << 10;
+
+/// What a cell holds.
+#[derive(Debug)]
+pub enum CellState {
+    /// Nothing yet: the request is at a node or waits for one.
+    Waiting,
+    /// The parts of a split command; complete when none is left.
+    Merging(Box<Merge>),
+    /// A whole reply, at this place of the stash.
+    Stashed {
+        /// First byte.
+        start: usize,
+        /// Length in bytes.
+        len: usize,
+    },
+    /// A whole reply, not copied.
+    Large(Bytes),
+    /// The reply is coming in and passes through.
+    Flowing,
+}
+
+/// One request's place.
+#[derive(Debug)]
+pub struct Cell {
+    /// What it holds.
+    pub state: CellState,
+    /// Reply frames still to come before the cell is done; the cell holds its place meanwhile.
+    pub frames: u16,
+    /// Slot of the request's keys; `NO_SLOT` for none or several.
+    pub slot: u16,
+    /// For the duration histogram.
+    pub class: CommandClass,
+    /// The request was redirected and is held back for the sake of order.
+    pub held: bool,
+    /// When the request was read, on the worker's clock in microseconds.
+    pub arrived: u64,
+}
+
+impl Cell {
+    /// True while a node still owes something.
+    pub fn is_open(&self) -> bool {
+        match &self.state {
+            CellState::Waiting | CellState::Flowing => true,
+            CellState::Merging(merge) => !merge.is_complete(),
+            CellState::Stashed { .. } | CellState::Large(_) => false,
+        }
+    }
+}
+
+/// A request that was just finished: what the histograms want to know.
+pub type Finished = (CommandClass, u64);
+
+/// The cells of one session.
+#[derive(Debug, Default)]
+pub struct Pending {
+    cells: VecDeque<Cell>,
+    first: u32,
+    open: u32,
+    stash: Vec<u8>,
+    stash_alive: usize,
+    held_bytes: usize,
+}
+
+impl Pending {
+    /// Requests not fully answered.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// True when nothing is owed.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.cells.is_empty()
+    }
+
+    /// Requests whose reply has not come in.
+    #[inline]
+    pub fn open(&self) -> u32 {
+        self.open
+    }
+
+    /// Bytes of replies that wait for their turn.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.stash.len() + self.held_bytes
+    }
+
+    /// A new cell at the end; its sequence number.
+    #[inline]
+    pub fn push(&mut self, class: CommandClass, slot: u16, arrived: u64, state: CellState) -> u32 {
+        let seq = self.first.wrapping_add(self.cells.len() as u32);
+        let cell = Cell { state, frames: 1, slot, class, held: false, arrived };
+        self.open += u32::from(cell.is_open());
+        self.cells.push_back(cell);
+        seq
+    }
+
+    /// The cell of a request; `None` when it was answered already (a late reply is swallowed).
+    #[inline]
+    pub fn cell(&mut self, seq: u32) -> Option<&mut Cell> {
+        self.cells.get_mut(seq.wrapping_sub(self.first) as usize)
+    }
+
+    /// All cells with their sequence numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Cell)> {
+        let first = self.first;
+        self.cells.iter().enumerate().map(move |(i, cell)| (first.wrapping_add(i as u32), cell))
+    }
+
+    /// True when the reply of `seq` would go out at once.
+    #[inline]
+    pub fn is_front(&self, seq: u32) -> bool {
+        seq == self.first && !self.cells.is_empty()
+    }
+
+    /// A reply frame of a request that waits for it. False when the request wants no reply any more.
+    #[inline]
+    pub fn answer(&mut self, seq: u32, frame: &[u8], out: &mut Outgoing, pool: &BufferPool) -> bool {
+        let front = seq == self.first;
+        let Some(cell) = self.cells.get_mut(seq.wrapping_sub(self.first) as usize) else { return false };
+        if !matches!(cell.state, CellState::Waiting) {
+            return false;
+        }
+        if front {
+            out.append(frame, || pool.take());
+            cell.frames = cell.frames.saturating_sub(1);
+            if cell.frames == 0 {
+                self.open -= 1;
+                cell.state = CellState::Stashed { start: 0, len: 0 };
+            }
+        } else {
+            self.stash(seq, frame);
+        }
+        true
+    }
+
+    /// As `answer`, for a reply that need not be copied.
+    pub fn answer_large(&mut self, seq: u32, frame: Bytes, out: &mut Outgoing) -> bool {
+        let front = self.is_front(seq);
+        let Some(cell) = self.cell(seq) else { return false };
+        if !matches!(cell.state, CellState::Waiting) {
+            return false;
+        }
+        self.open -= 1;
+        if front {
+            out.push(frame);
+            self.set(seq, CellState::Stashed { start: 0, len: 0 });
+        } else {
+            self.held_bytes += frame.len();
+            self.set(seq, CellState::Large(frame));
+        }
+        true
+    }
+
+    fn set(&mut self, seq: u32, state: CellState) {
+        if let Some(cell) = self.cell(seq) {
+            cell.state = state;
+            cell.frames = 0;
+        }
+    }
+
+    fn stash(&mut self, seq: u32, frame: &[u8]) {
+        let start = self.stash.len();
+        self.stash.extend_from_slice(frame);
+        self.stash_alive += frame.len();
+        self.open -= 1;
+        self.set(seq, CellState::Stashed { start, len: frame.len() });
+    }
+
+    /// Whatever the cell holds or waits for, this is its reply. For errors of the proxy and for
+    /// replies it makes itself. False when the request was answered already, or its reply is half out.
+    pub fn settle(&mut self, seq: u32, frame: &[u8]) -> bool {
+        let Some(cell) = self.cell(seq) else { return false };
+        match &cell.state {
+            CellState::Waiting => {}
+            CellState::Merging(merge) if !merge.is_complete() => {}
+            _ => return false,
+        }
+        self.stash(seq, frame);
+        true
+    }
+
+    /// The reply of the front request begins to come in and passes through from now on.
+    pub fn begin_flow(&mut self, seq: u32) -> bool {
+        if !self.is_front(seq) {
+            return false;
+        }
+        match self.cell(seq) {
+            Some(cell) if matches!(cell.state, CellState::Waiting) && cell.frames == 1 => {
+                cell.state = CellState::Flowing;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The last byte of a flowing reply went out.
+    pub fn end_flow(&mut self, seq: u32) {
+        if let Some(cell) = self.cell(seq)
+            && matches!(cell.state, CellState::Flowing)
+        {
+            self.open -= 1;
+            self.set(seq, CellState::Stashed { start: 0, len: 0 });
+        }
+    }
+
+    /// A part of a split command came in; `accept` puts it into the merge.
+    pub fn merge_part(&mut self, seq: u32, accept: impl FnOnce(&mut Merge)) -> bool {
+        let Some(Cell { state: CellState::Merging(merge), .. }) = self.cell(seq) else { return false };
+        if merge.is_complete() {
+            return false;
+        }
+        let before = merge.bytes();
+        accept(merge);
+        let (after, complete) = (merge.bytes(), merge.is_complete());
+        self.held_bytes = self.held_bytes + after - before;
+        self.open -= u32::from(complete);
+        true
+    }
+
+    /// Has a request (or a part) with several keys of one slot answered key by key; the number of the
+    /// first of the new parts.
+    pub fn explode(&mut self, errand: &Errand, (kind, keys): (SplitKind, usize), limit: u64) -> Option<u16> {
+        let cell = self.cell(errand.seq)?;
+        match &mut cell.state {
+            CellState::Merging(merge) => merge.explode(errand.part),
+            CellState::Waiting => {
+                let plan = SplitPlan::key_by_key(errand.slot, keys);
+                let merge = Merge::new(kind, plan, !errand.command.is_read_only(), limit);
+                cell.state = CellState::Merging(Box::new(merge));
+                Some(0)
+            }
+            _ => None,
+        }
+    }
+
+    /// Lets every reply at the front that is whole go out, in order. `finished` hears of each.
+    #[inline]
+    pub fn drain(&mut self, out: &mut Outgoing, pool: &BufferPool, mut finished: impl FnMut(Finished)) {
+        while let Some(front) = self.cells.front_mut() {
+            match &mut front.state {
+                CellState::Stashed { start, len } => {
+                    if *len > 0 {
+                        let bytes = self.stash.get(*start..*start + *len).unwrap_or(&[]);
+                        out.append(bytes, || pool.take());
+                        self.stash_alive -= *len;
+                    }
+                }
+                CellState::Large(bytes) => {
+                    self.held_bytes -= bytes.len();
+                    out.push(bytes.copy_to_bytes(bytes.len()));
+                }
+                CellState::Merging(merge) if merge.is_complete() => {
+                    self.held_bytes -= merge.bytes();
+                    merge.write(out, pool);
+                }
+                _ => break,
+            }
+            finished((front.class, front.arrived));
+            self.cells.pop_front();
+            self.first = self.first.wrapping_add(1);
+        }
+        self.tidy();
+    }
+
+    /// Gives memory back: at once when nothing is stashed, else when most of the stash is dead.
+    #[inline]
+    fn tidy(&mut self) {
+        if self.stash_alive == 0 {
+            if self.stash.capacity() > LARGE {
+                self.stash = Vec::new();
+            } else {
+                self.stash.clear();
+            }
+        } else if self.stash.len() > STASH_COMPACT && self.stash_alive < self.stash.len() / 2 {
+            self.compact();
+        }
+    }
+
+    fn compact(&mut self) {
+        let mut kept = Vec::with_capacity(self.stash_alive);
+        for cell in &mut self.cells {
+            if let CellState::Stashed { start, len } = &mut cell.state {
+                let bytes = self.stash.get(*start..*start + *len).unwrap_or(&[]);
+                *start = kept.len();
+                kept.extend_from_slice(bytes);
+            }
+        }
+        self.stash = kept;
+    }
+
+    /// Forgets everything: the client is gone.
+    pub fn clear(&mut self) {
+        self.first = self.first.wrapping_add(self.cells.len() as u32);
+        *self = Self { first: self.first, ..Self::default() };
+    }
+
+    /// Gives back what an idle session does not need.
+    pub fn shrink(&mut self) {
+        if self.cells.is_empty() {
+            self.cells = VecDeque::new();
+            self.stash = Vec::new();
+        }
+    }
+
+    /// Marks a request (or part) as held back, or as under way again. False when it wants no reply
+    /// any more.
+    pub fn set_held(&mut self, errand: &Errand, held: bool) -> bool {
+        let Some(cell) = self.cell(errand.seq) else { return false };
+        match &mut cell.state {
+            CellState::Waiting => {
+                cell.held = held;
+                true
+            }
+            CellState::Merging(merge) => {
+                merge.set_held(errand.part, held);
+                merge.wants(errand.part)
+            }
+            _ => false,
+        }
+    }
+
+    /// True when the request (or part) has no part of its reply yet.
+    pub fn wants(&mut self, errand: &Errand) -> bool {
+        match self.cell(errand.seq).map(|cell| &cell.state) {
+            Some(CellState::Waiting) => !errand.split,
+            Some(CellState::Merging(merge)) => errand.split && merge.wants(errand.part),
+            _ => false,
+        }
+    }
+
+    /// True while a request for `slot` is at a node, or waits in a queue to be sent.
+    pub fn is_at_node(&self, slot: u16) -> bool {
+        self.cells.iter().any(|cell| match &cell.state {
+            CellState::Waiting | CellState::Flowing => cell.slot == slot && !cell.held,
+            CellState::Merging(merge) => merge.waits_for_slot(slot),
+            _ => false,
+        })
+    }
+}

@@ -1,0 +1,109 @@
+//! Requests with keys: to the slot's owner as they are, or in parts. Refuses what lies in several slots
+//! and cannot be split.
+
+use std::rc::Rc;
+
+use super::dispatch::Frame;
+use super::pending::CellState;
+use super::{Session, SessionInner};
+use crate::backend::ticket::{Errand, NO_SLOT};
+use crate::command::{Command, KeyRule, SplitKind, find_keys};
+use crate::error::ProxyError;
+use crate::protocol::request::Args;
+use crate::reply::merge::Merge;
+use crate::router::slot::slot_of;
+use crate::router::split::{PartBytes, Split, split as split_keys};
+
+/// Sends a request on as it is, if all its keys share a slot.
+#[inline]
+pub fn route(
+    session: &Rc<Session>,
+    inner: &mut SessionInner,
+    command: &'static Command,
+    frame: Frame<'_>,
+    args: &Args<'_>,
+) {
+    let slot = match command.key_rule {
+        KeyRule::First => slot_of(args.at(1)),
+        _ => match slot_of_keys(session, command, args) {
+            Ok(slot) => slot,
+            Err(CrossSlot) => return inner.reply_error(session, ProxyError::CrossSlot),
+        },
+    };
+    forward(session, inner, command, frame, slot);
+}
+
+/// Gives the request a cell and sends it to the owner of `slot`.
+#[inline]
+fn forward(
+    session: &Rc<Session>,
+    inner: &mut SessionInner,
+    command: &'static Command,
+    frame: Frame<'_>,
+    slot: u16,
+) {
+    let seq = inner.expect(session, command, slot, CellState::Waiting);
+    let errand = Errand {
+        session: Rc::clone(session),
+        seq,
+        part: 0,
+        split: false,
+        slot,
+        command,
+        redirects: 0,
+        waiting_since: 0,
+    };
+    session.worker().send_new(inner, errand, frame.shared, frame.bytes.len(), |run| {
+        run.extend_from_slice(frame.bytes);
+    });
+}
+
+struct CrossSlot;
+
+fn slot_of_keys(session: &Rc<Session>, command: &'static Command, args: &Args<'_>) -> Result<u16, CrossSlot> {
+    let mut keys = session.worker().key_indexes.borrow_mut();
+    keys.clear();
+    if find_keys(command, args, &mut keys).is_err() {
+        // No keys, or arguments that no node accepts: any node gives the right answer.
+        return Ok(NO_SLOT);
+    }
+    let mut slots = keys.iter().map(|&index| slot_of(args.at(index as usize)));
+    let Some(first) = slots.next() else { return Ok(NO_SLOT) };
+    if slots.all(|slot| slot == first) { Ok(first) } else { Err(CrossSlot) }
+}
+
+/// Splits a request over the slots of its keys; one slot only: forwards it untouched.
+pub fn split(
+    session: &Rc<Session>,
+    inner: &mut SessionInner,
+    (command, kind): (&'static Command, SplitKind),
+    frame: Frame<'_>,
+    args: &Args<'_>,
+) {
+    let worker = session.worker();
+    let step = if kind == SplitKind::AllOk { 2 } else { 1 };
+    let plan = match split_keys(args, step) {
+        Split::OneSlot(slot) => return forward(session, inner, command, frame, slot),
+        Split::Parts(_) if !worker.limits.multi_key_split => {
+            return inner.reply_error(session, ProxyError::CrossSlot);
+        }
+        Split::Parts(plan) => plan,
+    };
+    let merge = Merge::new(kind, plan.clone(), !command.is_read_only(), worker.limits.merge_reply_bytes);
+    let seq = inner.expect(session, command, NO_SLOT, CellState::Merging(Box::new(merge)));
+    for (part, part_plan) in plan.parts().iter().enumerate() {
+        let errand = Errand {
+            session: Rc::clone(session),
+            seq,
+            part: part as u16,
+            split: true,
+            slot: part_plan.slot,
+            command,
+            redirects: 0,
+            waiting_since: 0,
+        };
+        let bytes = PartBytes::new(*args, &plan, part, step);
+        worker.send_new(inner, errand, None, bytes.len(), |run| bytes.write(run));
+    }
+}
+

@@ -1,0 +1,84 @@
+//! Writes are collected: whoever appends bytes marks the lane or session, and one task, woken once,
+//! writes to every marked socket when all tasks that became ready in this turn of the loop have run.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use super::WorkerContext;
+use crate::backend::lane::Lane;
+use crate::session::{Session, order};
+
+/// What is to be written at the end of this turn.
+#[derive(Debug, Default)]
+pub struct Flusher {
+    lanes: RefCell<Vec<Rc<Lane>>>,
+    sessions: RefCell<Vec<Rc<Session>>>,
+    waker: RefCell<Option<Waker>>,
+    armed: Cell<bool>,
+}
+
+impl Flusher {
+    /// `lane` has something to write. Called once per turn and lane.
+    #[inline]
+    pub fn add_lane(&self, lane: &Rc<Lane>) {
+        self.lanes.borrow_mut().push(Rc::clone(lane));
+        self.arm();
+    }
+
+    /// `session` has something to write. Called once per turn and session.
+    #[inline]
+    pub fn add_session(&self, session: &Rc<Session>) {
+        self.sessions.borrow_mut().push(Rc::clone(session));
+        self.arm();
+    }
+
+    /// Has the flusher run at the end of this turn.
+    #[inline]
+    pub fn arm(&self) {
+        if !self.armed.replace(true)
+            && let Some(waker) = &*self.waker.borrow()
+        {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// The flusher's task; never ends.
+pub async fn run(worker: Rc<WorkerContext>) {
+    let (mut lanes, mut sessions) = (Vec::new(), Vec::new());
+    poll_fn(|cx| {
+        let flusher = &worker.flusher;
+        if flusher.waker.borrow().is_none() {
+            *flusher.waker.borrow_mut() = Some(cx.waker().clone());
+        }
+        flusher.armed.set(false);
+        settle(&worker);
+        std::mem::swap(&mut lanes, &mut *flusher.lanes.borrow_mut());
+        for lane in lanes.drain(..) {
+            Lane::flush(&lane);
+        }
+        std::mem::swap(&mut sessions, &mut *flusher.sessions.borrow_mut());
+        for session in sessions.drain(..) {
+            Session::flush(&session);
+        }
+        Poll::<()>::Pending
+    })
+    .await;
+}
+
+/// What could not be done where it came up, for something was borrowed there.
+fn settle(worker: &Rc<WorkerContext>) {
+    if worker.has_orphans() {
+        for errand in worker.take_orphans() {
+            errand.session.fail(&errand, crate::error::ProxyError::ConnectionLost);
+        }
+    }
+    if !worker.ordering.borrow().is_empty() {
+        let sessions = std::mem::take(&mut *worker.ordering.borrow_mut());
+        for session in sessions {
+            order::advance(worker, &session);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! How the threads of the process talk to a worker: one bounded mailbox each, and what all threads
+//! share. Nothing here is on the path of a request.
+
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use dashmap::DashMap;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::command::local::ListFilter;
+use crate::config::Config;
+use crate::topology::Topology;
+
+/// Letters a mailbox holds; the sender waits when it is full.
+pub const MAILBOX: usize = 1024;
+
+/// A connection that was just accepted.
+#[derive(Debug)]
+pub enum Accepted {
+    /// Over TCP, from this peer.
+    Tcp(TcpStream, SocketAddr),
+    /// Over a Unix socket.
+    Unix(UnixStream),
+}
+
+/// What a worker can be asked.
+#[derive(Debug)]
+pub enum Letter {
+    /// Take this client.
+    Client(Accepted),
+    /// Describe your clients, a line each, for CLIENT LIST.
+    ListClients(ListFilter, oneshot::Sender<String>),
+    /// Close every client at a reply boundary, then end.
+    Drain,
+    /// End now.
+    Stop,
+}
+
+/// One worker, seen from the other threads.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    /// Its mailbox.
+    pub mailbox: mpsc::Sender<Letter>,
+    /// Clients placed on it and not closed yet.
+    pub clients: AtomicUsize,
+}
+
+/// What all threads share.
+#[derive(Debug)]
+pub struct Process {
+    /// The effective configuration.
+    pub config: Config,
+    /// What clients must AUTH with; `None` when they need not.
+    pub client_password: Option<Vec<u8>>,
+    /// Who owns what.
+    pub topology: Arc<Topology>,
+    /// The workers, by index.
+    pub workers: Vec<WorkerHandle>,
+    /// Which worker has which client.
+    pub registry: DashMap<u64, usize>,
+    /// When the process started.
+    pub started: Instant,
+    /// Connections accepted since.
+    pub accepted: AtomicU64,
+    /// Connections refused since, for `max-clients`.
+    pub refused: AtomicU64,
+    /// Commands handled since, as of the last second.
+    pub commands_total: AtomicU64,
+    /// The process stops: not ready.
+    pub draining: AtomicBool,
+    next_client: AtomicU64,
+}
+
+impl Process {
+    /// Shared state for these workers.
+    pub fn new(
+        config: Config,
+        client_password: Option<Vec<u8>>,
+        topology: Arc<Topology>,
+        workers: Vec<WorkerHandle>,
+    ) -> Arc<Self> {
+        // Ids are unique across instances and stay below 2^53, which every client's numbers can hold.
+        let first = (u64::from(fastrand::u32(1..1 << 20)) << 32) + 1;
+        Arc::new(Self {
+            config,
+            client_password,
+            topology,
+            workers,
+            registry: DashMap::new(),
+            started: Instant::now(),
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            commands_total: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+            next_client: AtomicU64::new(first),
+        })
+    }
+
+    /// An id no other client has.
+    pub fn next_client_id(&self) -> u64 {
+        self.next_client.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Open client connections.
+    pub fn clients(&self) -> usize {
+        self.workers.iter().map(|worker| worker.clients.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The worker with the fewest clients, which now has one more.
+    pub fn place_client(&self) -> Option<&WorkerHandle> {
+        let least = self.workers.iter().min_by_key(|worker| worker.clients.load(Ordering::Relaxed))?;
+        least.clients.fetch_add(1, Ordering::Relaxed);
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        Some(least)
+    }
+
+    /// A client of `worker` is gone.
+    pub fn client_closed(&self, worker: usize, id: u64) {
+        self.registry.remove(&id);
+        if let Some(worker) = self.workers.get(worker) {
+            worker.clients.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
