@@ -9,9 +9,11 @@ use std::process::{Child, Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
 use slotway::command::data::{self, File};
-use slotway::command::{CommandTable, Flags, Handling, KeyError, KeyRule, Lookup, errors, fetch, find_keys, keys};
-use slotway::protocol::request::{Args, Span};
+use slotway::command::local::{self, After, ClientIo, Gauges, LocalEnv};
+use slotway::command::{CommandTable, Handling, KeyError, KeyRule, Lookup, errors, fetch, find_keys, keys};
 use slotway::protocol::encode;
+use slotway::protocol::request::{Args, Span};
+use slotway::session::state::{ClientState, Resp, SessionMode};
 
 use redis_protocol::resp2::types::OwnedFrame as Frame;
 
@@ -44,7 +46,16 @@ impl Server {
             let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
             let dir = tempfile::tempdir().unwrap();
             let spawned = Process::new("redis-server")
-                .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"])
+                .args([
+                    "--port",
+                    &port.to_string(),
+                    "--bind",
+                    "127.0.0.1",
+                    "--save",
+                    "",
+                    "--loglevel",
+                    "warning",
+                ])
                 .args(options)
                 .current_dir(dir.path())
                 .stdout(Stdio::null())
@@ -117,16 +128,6 @@ impl Client {
         }
     }
 
-    /// The next RESP3 reply as bytes.
-    fn reply3(&mut self) -> Vec<u8> {
-        loop {
-            if let Some((_, used)) = redis_protocol::resp3::decode::complete::decode(&self.buffer).unwrap() {
-                return self.buffer.drain(..used).collect();
-            }
-            self.fill();
-        }
-    }
-
     /// The next reply of one line, which need not be UTF-8.
     fn line(&mut self) -> Vec<u8> {
         loop {
@@ -144,9 +145,17 @@ impl Client {
         self.buffer.extend_from_slice(&chunk[..count]);
     }
 
-    fn ask<T: AsRef<[u8]>>(&mut self, words: &[T]) -> Vec<u8> {
-        self.send(words);
-        self.reply().1
+    /// The next `count` bytes; fewer, if no more come.
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        self.stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        let mut chunk = [0; 1 << 16];
+        while self.buffer.len() < count {
+            match self.stream.read(&mut chunk) {
+                Ok(read @ 1..) => self.buffer.extend_from_slice(&chunk[..read]),
+                _ => break,
+            }
+        }
+        self.buffer.drain(..count.min(self.buffer.len())).collect()
     }
 }
 
@@ -214,7 +223,10 @@ fn table_is_what_the_server_says() {
     let table = CommandTable::builtin();
     for entry in &file.commands {
         let command = table.by_name(&entry.name).unwrap_or_else(|| panic!("{} is missing", entry.name));
-        assert_eq!((command.entry.arity, &command.entry.flags, &command.entry.keys), (entry.arity, &entry.flags, &entry.keys));
+        assert_eq!(
+            (command.entry.arity, &command.entry.flags, &command.entry.keys),
+            (entry.arity, &entry.flags, &entry.keys)
+        );
     }
     let added: Vec<&str> = table.iter().filter(|c| c.added).map(|c| c.name).collect();
     println!("not in the server: {added:?}");
@@ -228,7 +240,9 @@ fn fetch_gives_reasons() {
     assert!(fetch::fetch(&server.addr(), None, Some("wrong")).unwrap_err().contains("WRONGPASS"));
     assert!(fetch::fetch(&server.addr(), Some("default"), Some("secret")).is_ok());
     let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-    assert!(fetch::fetch(&format!("127.0.0.1:{port}"), None, None).unwrap_err().starts_with("cannot connect"));
+    assert!(
+        fetch::fetch(&format!("127.0.0.1:{port}"), None, None).unwrap_err().starts_with("cannot connect")
+    );
 }
 
 // === keys ===
@@ -255,8 +269,37 @@ SUBSCRIBE a|SSUBSCRIBE a|SPUBLISH a m|PUBLISH a m|PING a|SELECT 0|FLUSHALL ASYNC
 
 /// Words that mean something to commands whose keys move, and words that do not.
 const VOCABULARY: &[&str] = &[
-    "a", "b", "c", "", "0", "1", "2", "3", "7", "-1", "x", "1x", " 2", "+1", "LEFT", "STORE", "storedist", "STREAMS",
-    "streams", "KEYS", "COUNT", "BLOCK", "GROUP", "BY", "GET", "LIMIT", "AUTH", "WEIGHTS", "SAMPLES", "*", "$",
+    "a",
+    "b",
+    "c",
+    "",
+    "0",
+    "1",
+    "2",
+    "3",
+    "7",
+    "-1",
+    "x",
+    "1x",
+    " 2",
+    "+1",
+    "LEFT",
+    "STORE",
+    "storedist",
+    "STREAMS",
+    "streams",
+    "KEYS",
+    "COUNT",
+    "BLOCK",
+    "GROUP",
+    "BY",
+    "GET",
+    "LIMIT",
+    "AUTH",
+    "WEIGHTS",
+    "SAMPLES",
+    "*",
+    "$",
 ];
 
 /// Keys with their use, or an error.
@@ -363,7 +406,11 @@ fn keys_are_those_of_getkeys() {
                 copy_use(&mut ours, &theirs);
             }
             assert_eq!(ours.map(sorted), theirs.clone().map(sorted), "{form:?}");
-            if theirs.is_ok() { keys += 1 } else { errors += 1 }
+            if theirs.is_ok() {
+                keys += 1
+            } else {
+                errors += 1
+            }
             if let Some(name) = check_routing(form, theirs) {
                 routed.push(name);
             }
@@ -391,7 +438,9 @@ fn check_routing(form: &[String], theirs: Keys) -> Option<&'static str> {
             theirs.sort();
             assert_eq!((found, ours), (Ok(()), theirs), "{form:?}");
         }
-        Err(error) if error == KeyError::NoKeys.to_string() => assert_eq!((found, out.len()), (Ok(()), 0), "{form:?}"),
+        Err(error) if error == KeyError::NoKeys.to_string() => {
+            assert_eq!((found, out.len()), (Ok(()), 0), "{form:?}")
+        }
         Err(error) if error == KeyError::Invalid.to_string() => {
             if found.is_ok() {
                 return Some(command.name);
@@ -430,7 +479,17 @@ fn errors_are_redis_errors() {
         assert_eq!(out, theirs);
         checked += 1;
     };
-    for line in ["foo", "FOO a b", "foo  ", "GETT x", "object FOO", "OBJECT nosuch a b", "xinfo x", "Client SetInf x", "mset a 1 b"] {
+    for line in [
+        "foo",
+        "FOO a b",
+        "foo  ",
+        "GETT x",
+        "object FOO",
+        "OBJECT nosuch a b",
+        "xinfo x",
+        "Client SetInf x",
+        "mset a 1 b",
+    ] {
         check(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>());
     }
     let long = long.as_bytes();
@@ -464,4 +523,339 @@ fn errors_are_redis_errors() {
         }
     }
     println!("{checked} errors compared");
+}
+
+// === the proxy's own replies ===
+
+const PASSWORD: &[u8] = b"secret";
+
+/// Our side of a conversation.
+struct Ours {
+    client: ClientState,
+    password: Option<&'static [u8]>,
+    version: String,
+}
+
+impl Ours {
+    fn new(id: u64, version: &str, password: Option<&'static [u8]>) -> Self {
+        let address = "127.0.0.1:1".parse().unwrap();
+        let client = ClientState {
+            id,
+            peer: Some(address),
+            local: Some(address),
+            connected: Instant::now(),
+            resp: Resp::V2,
+            authenticated: password.is_none(),
+            mode: SessionMode::Normal,
+            names: None,
+            commands: 0,
+            last_command: None,
+            last_active_ms: 0,
+        };
+        Self { client, password, version: version.to_owned() }
+    }
+
+    /// What a session does with a local command.
+    fn answer<T: AsRef<[u8]>>(&mut self, words: &[T]) -> (Vec<u8>, After) {
+        let cut = Cut::new(words);
+        let args = cut.args();
+        let table = CommandTable::builtin();
+        let mut out = Vec::new();
+        let lookup = table.lookup(&args);
+        let Lookup::Found(command) = lookup else {
+            encode::error(&mut out, table.unknown_error(&lookup, &args));
+            return (out, After::Continue);
+        };
+        if let Some(error) = table.arity_error(command, &args) {
+            encode::error(&mut out, error);
+            return (out, After::Continue);
+        }
+        let Handling::Local(local) = command.handling(&args) else { panic!("{} is not local", command.name) };
+        self.client.last_command = Some(command.id);
+        let env = LocalEnv {
+            table,
+            password: self.password,
+            started: Instant::now(),
+            run_id: "0123456789012345678901234567890123456789",
+            redis_version: &self.version,
+            tcp_port: 6379,
+            now_ms: 0,
+            gauges: &|| Gauges { connected_clients: 7, ..Gauges::default() },
+        };
+        let after = local::reply(&env, &mut self.client, local, &args, &mut out);
+        if let After::ListClients(filter) = &after {
+            let line = local::client_line(&self.client, &ClientIo::default(), table, 0);
+            let lines = if filter.matches(&self.client) { line } else { String::new() };
+            local::encode_client_list(&mut out, self.client.resp, &lines);
+        }
+        (out, after)
+    }
+}
+
+/// Says the same to both, in one conversation, and compares every byte.
+fn converse(server: &Server, password: Option<&'static [u8]>, lines: &[&str]) {
+    let mut client = server.client();
+    if password.is_some() {
+        client.send(&["AUTH", "secret"]);
+        client.line();
+    }
+    client.send(&["CLIENT", "ID"]);
+    let id = String::from_utf8(client.line()).unwrap()[1..].trim().parse().unwrap();
+    if password.is_some() {
+        client.send(&["RESET"]);
+        client.line();
+    }
+    let mut ours = Ours::new(id, &CommandTable::builtin().source().version, password);
+    for line in lines {
+        let words = words(line);
+        let (expected, _) = ours.answer(&words);
+        client.send(&words);
+        let theirs = client.bytes(expected.len());
+        assert_eq!(String::from_utf8_lossy(&expected), String::from_utf8_lossy(&theirs), "{line}");
+    }
+    let rest = client.bytes(1 << 10);
+    assert!(rest.is_empty(), "left over: {}", String::from_utf8_lossy(&rest));
+}
+
+#[test]
+fn own_replies_are_redis_replies() {
+    let Some(server) = Server::start(&[]) else { return };
+    if !same_version(&fetch::fetch(&server.addr(), None, None).unwrap()) {
+        return;
+    }
+    for hello in ["HELLO 2", "HELLO 3"] {
+        converse(
+            &server,
+            None,
+            &[
+                hello,
+                "HELLO",
+                "PING",
+                "ping hi",
+                "PING a b",
+                "ECHO x",
+                "ECHO",
+                "SELECT 0",
+                "SELECT x",
+                "SELECT 00",
+                "SELECT 99999999999",
+                "CLIENT ID",
+                "CLIENT ID x",
+                "CLIENT GETNAME",
+                "CLIENT SETNAME me",
+                "CLIENT GETNAME",
+                "CLIENT SETNAME ",
+                "CLIENT GETNAME",
+                "CLIENT SETNAME a\nb",
+                "CLIENT NOSUCH",
+                "CLIENT LIST TYPE replica",
+                "CLIENT LIST TYPE foo",
+                "CLIENT LIST TYPE normal x",
+                "CLIENT LIST ID",
+                "CLIENT LIST ID 0 -1",
+                "CLIENT LIST ID 1 x",
+                "CLIENT LIST FOO",
+                "INFO nosuch",
+                "HELLO 4",
+                "HELLO x",
+                "HELLO 3 FOO",
+                "HELLO 3 SETNAME",
+                "HELLO 2 SETNAME a\nb",
+                "HELLO 3 AUTH a b",
+                "HELLO 3 AUTH a",
+                "HELLO 2 AUTH default any SETNAME you",
+                "CLIENT GETNAME",
+                hello,
+                "AUTH x",
+                "AUTH default y",
+                "AUTH foo y",
+                "AUTH a b c",
+                "AUTH",
+                "COMMAND COUNT",
+                "COMMAND COUNT x",
+                "COMMAND LIST X",
+                "COMMAND LIST FILTERBY FOO x",
+                "COMMAND LIST FILTERBY MODULE x",
+                "COMMAND LIST FILTERBY ACLCAT nosuch",
+                "COMMAND LIST FILTERBY PATTERN [G-g]ET",
+                "COMMAND INFO nosuch get nosuch|x",
+                "COMMAND DOCS nosuch get get",
+                "COMMAND GETKEYS",
+                "COMMAND GETKEYS ping",
+                "COMMAND GETKEYS mset a 1 b 2",
+                "COMMAND GETKEYS get a b",
+                "COMMAND GETKEYS nosuch a",
+                "COMMAND GETKEYSANDFLAGS sort a STORE b",
+                "COMMAND GETKEYSANDFLAGS ping a",
+                "RESET",
+                "HELLO",
+                "CLIENT GETNAME",
+                "QUIT",
+            ],
+        );
+    }
+}
+
+#[test]
+fn passwords_are_asked_as_redis_asks() {
+    let Some(server) = Server::start(&["--requirepass", "secret"]) else { return };
+    if !same_version(&fetch::fetch(&server.addr(), None, Some("secret")).unwrap()) {
+        return;
+    }
+    converse(
+        &server,
+        Some(PASSWORD),
+        &[
+            "HELLO",
+            "HELLO 3",
+            "HELLO 3 SETNAME x",
+            "AUTH wrong",
+            "AUTH default wrong",
+            "AUTH foo secret",
+            "AUTH a b c",
+            "HELLO 3 AUTH default wrong",
+            "HELLO 2 AUTH foo secret",
+            "AUTH secret",
+            "CLIENT GETNAME",
+            "AUTH wrong",
+            "CLIENT ID",
+            "RESET",
+            "HELLO 2",
+            "HELLO 3 AUTH default secret SETNAME y",
+            "CLIENT GETNAME",
+            "AUTH default secret",
+            "HELLO",
+            "RESET",
+            "QUIT",
+        ],
+    );
+}
+
+#[test]
+fn cluster_replies_are_a_cluster_nodes() {
+    let Some(server) = Server::start(&["--cluster-enabled", "yes"]) else { return };
+    let lines = [
+        "SELECT 0",
+        "SELECT 1",
+        "SELECT -1",
+        "SELECT x",
+        "CLUSTER KEYSLOT a",
+        "CLUSTER KEYSLOT {a}b",
+        "CLUSTER KEYSLOT ",
+        "CLUSTER KEYSLOT",
+        "CLUSTER NOSUCH x",
+    ];
+    converse(&server, None, &lines);
+}
+
+#[test]
+fn command_info_and_docs_are_the_servers() {
+    let Some(server) = Server::start(&[]) else { return };
+    if !same_version(&fetch::fetch(&server.addr(), None, None).unwrap()) {
+        return;
+    }
+    // Subcommands come in no particular order; that of one line each can be compared sorted.
+    let sorted = |bytes: &[u8]| {
+        let mut lines: Vec<String> = String::from_utf8_lossy(bytes).lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    for hello in ["2", "3"] {
+        let mut client = server.client();
+        let mut ours = Ours::new(0, "", None);
+        let (reply, _) = ours.answer(&["HELLO", hello]);
+        client.send(&["HELLO", hello]);
+        client.bytes(reply.len() + 64);
+        client.buffer.clear();
+        for command in CommandTable::builtin().iter().filter(|c| !c.added && c.name != "client") {
+            for subcommand in ["INFO", "DOCS"] {
+                let words = ["COMMAND", subcommand, command.name];
+                let (expected, _) = ours.answer(&words);
+                client.send(&words);
+                let theirs = client.bytes(expected.len());
+                if command.subcommands.is_empty() {
+                    assert_eq!(
+                        String::from_utf8_lossy(&expected),
+                        String::from_utf8_lossy(&theirs),
+                        "{words:?}"
+                    );
+                } else {
+                    assert_eq!(sorted(&expected), sorted(&theirs), "{words:?}");
+                }
+            }
+        }
+        assert_eq!(client.buffer, b"");
+    }
+}
+
+#[test]
+fn client_info_has_the_servers_fields() {
+    let Some(server) = Server::start(&[]) else { return };
+    let fields = |bytes: Vec<u8>| -> Vec<String> {
+        let text = String::from_utf8(bytes).unwrap();
+        let line = text.lines().find(|line| line.contains("id=")).unwrap().to_owned();
+        line.trim_start_matches("txt:")
+            .split(' ')
+            .map(|field| field.split('=').next().unwrap().to_owned())
+            .collect()
+    };
+    let mut ours = Ours::new(5, "7.0.15", None);
+    let mut client = server.client();
+    for line in ["CLIENT INFO", "CLIENT LIST"] {
+        client.send(&words(line));
+        let theirs = fields(client.reply().1);
+        let mine = fields(ours.answer(&words(line)).0);
+        assert_eq!(&mine[..mine.len().min(theirs.len())], &theirs[..mine.len().min(theirs.len())], "{line}");
+        assert_eq!(&mine[mine.len() - 2..], ["lib-name", "lib-ver"]);
+    }
+    for (line, reply) in [
+        ("CLIENT SETINFO LIB-NAME redis-py", "+OK\r\n"),
+        ("CLIENT SETINFO lib-ver 5.0", "+OK\r\n"),
+        (
+            "CLIENT SETINFO lib-ver a\nb",
+            "-ERR lib-ver cannot contain spaces, newlines or special characters.\r\n",
+        ),
+        ("CLIENT SETINFO foo x", "-ERR Unrecognized option 'foo'\r\n"),
+        ("CLIENT SETINFO foo", "-ERR wrong number of arguments for 'client|setinfo' command\r\n"),
+    ] {
+        assert_eq!(String::from_utf8(ours.answer(&words(line)).0).unwrap(), reply);
+    }
+    let (line, _) = ours.answer(&["CLIENT", "INFO"]);
+    assert!(String::from_utf8(line).unwrap().ends_with(" resp=2 lib-name=redis-py lib-ver=5.0\n\r\n"));
+}
+
+#[test]
+fn info_reads_as_a_standalone_server() {
+    let mut ours = Ours::new(5, "7.0.15", None);
+    let all = String::from_utf8(ours.answer(&["INFO"]).0).unwrap();
+    for field in [
+        "redis_version:7.0.15",
+        "redis_mode:standalone",
+        "arch_bits:64",
+        "loading:0",
+        "cluster_enabled:0",
+        "role:master",
+        "connected_clients:7",
+        "tcp_port:6379",
+        "# Keyspace",
+    ] {
+        assert!(all.contains(&format!("{field}\r\n")), "{field}\n{all}");
+    }
+    let two = String::from_utf8(ours.answer(&["INFO", "cluster", "REPLICATION"]).0).unwrap();
+    assert!(
+        two.contains("# Replication\r\nrole:master")
+            && two.ends_with("\r\n\r\n# Cluster\r\ncluster_enabled:0\r\n\r\n")
+    );
+    assert_eq!(ours.answer(&["INFO", "nosuch"]).0, b"$0\r\n\r\n");
+    assert_eq!(ours.answer(&["INFO", "Everything", "x"]).0.len(), all.len());
+}
+
+#[test]
+fn every_local_command_answers() {
+    for command in CommandTable::builtin().iter().filter(|c| matches!(c.base, Handling::Local(_))) {
+        let mut form: Vec<&str> = command.name.split('|').collect();
+        form.resize(form.len().max(command.entry.arity.unsigned_abs() as usize), "0");
+        let (reply, _) = Ours::new(1, "7.0.15", None).answer(&form);
+        assert!(reply.ends_with(b"\r\n"), "{form:?}");
+    }
 }

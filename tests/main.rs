@@ -7,5 +7,6 @@
 #[macro_use]
 mod support;
 
+mod commands;
 mod faults;
 mod path;

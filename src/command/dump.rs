@@ -59,14 +59,14 @@ fn line(out: &mut String, columns: [&str; 5]) {
 
 fn row(command: &Command) -> Row<'_> {
     let decision = &command.decision;
-    let error = match command.handling {
+    let error = match command.base {
         Handling::Refuse(error) => Some(error),
         _ => None,
     };
     Row {
         name: command.name,
         arity: command.entry.arity,
-        class: command.class.name(),
+        class: command.class.label(),
         handling: words(command),
         keys: keys(command),
         reason: decision.reason.as_deref(),
@@ -78,7 +78,7 @@ fn row(command: &Command) -> Row<'_> {
 
 /// How a command is handled, in few words.
 pub(super) fn words(command: &Command) -> &'static str {
-    match (command.handling, command.decision.refuse) {
+    match (command.base, command.decision.refuse) {
         (Handling::Route, _) if command.key_rule == KeyRule::None => "any primary",
         (Handling::Route, _) => "route by key",
         (Handling::Split(SplitKind::ByPosition), _) => "split, by position",
@@ -142,6 +142,9 @@ mod tests {
         let rows = json.as_array().unwrap();
         assert_eq!(rows.len(), CommandTable::builtin().len());
         let swapdb = rows.iter().find(|r| r["name"] == "swapdb").unwrap();
-        assert_eq!(swapdb["error"], "ERR slotway: 'swapdb' cannot work on a cluster: a cluster has one database");
+        assert_eq!(
+            swapdb["error"],
+            "ERR slotway: 'swapdb' cannot work on a cluster: a cluster has one database"
+        );
     }
 }

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use serde::de::IgnoredAny;
 
 use super::data::{self, Begin, Entry, File, Find, KeySpec};
+use super::errors;
 use super::flags::Flags;
 use super::index::Index;
 use super::keys::{KeyRule, Pick, Spec, SpecSet, Start};
@@ -28,8 +29,8 @@ pub struct Command {
     pub class: CommandClass,
     /// How its keys are found.
     pub key_rule: KeyRule,
-    /// What is done with it, before its arguments are looked at; see `handling_for`.
-    pub handling: Handling,
+    /// What is done with it where its options do not say otherwise; see `handling`.
+    pub base: Handling,
     /// Its container, if it is a subcommand.
     pub container: Option<CommandId>,
     /// Its subcommands.
@@ -85,7 +86,8 @@ impl CommandTable {
         TABLE.get_or_init(|| {
             Self::load(data::BUILT_IN, overrides::BUILT_IN).unwrap_or_else(|error| {
                 tracing::error!(%error, "the built-in command table is broken");
-                let source = data::Source { server: String::new(), version: String::new(), licence: String::new() };
+                let source =
+                    data::Source { server: String::new(), version: String::new(), licence: String::new() };
                 CommandTable { commands: Vec::new(), index: Index::with_capacity(0), source }
             })
         })
@@ -172,6 +174,22 @@ impl CommandTable {
         }
     }
 
+    /// The error Redis gives for a wrong number of arguments, if it is wrong.
+    #[inline]
+    pub fn arity_error(&self, command: &Command, args: &Args) -> Option<String> {
+        if command.arity_ok(args.len()) { None } else { Some(errors::wrong_arity(command)) }
+    }
+
+    /// The error Redis gives for a request that names no command; empty for one that does. It quotes the
+    /// client, so it need not be UTF-8.
+    pub fn unknown_error(&self, lookup: &Lookup, args: &Args) -> Vec<u8> {
+        match lookup {
+            Lookup::Found(_) => Vec::new(),
+            Lookup::UnknownCommand => errors::unknown_command(args),
+            Lookup::UnknownSubcommand(container) => errors::unknown_subcommand(container, args),
+        }
+    }
+
     /// A command by its full name (`object|encoding`), in any letter case.
     pub fn by_name(&self, name: impl AsRef<[u8]>) -> Option<&Command> {
         let mut parts = name.as_ref().splitn(2, |&b| b == b'|');
@@ -222,7 +240,12 @@ impl CommandTable {
 // === impl Command ===
 
 impl Command {
-    fn new(id: CommandId, entry: Entry<IgnoredAny>, decision: Override, container: bool) -> Result<Self, TableError> {
+    fn new(
+        id: CommandId,
+        entry: Entry<IgnoredAny>,
+        decision: Override,
+        container: bool,
+    ) -> Result<Self, TableError> {
         let name: &'static str = String::leak(entry.name.clone());
         let fail = |what| TableError::Command(name.into(), what);
         let flags = Flags::parse(entry.flags.iter().chain(&entry.acl).map(String::as_str));
@@ -233,10 +256,14 @@ impl Command {
         let handling = match handling {
             Some(handling) => handling,
             None if container => Handling::Route,
-            None if keyless || delicate.iter().any(|&f| flags.has(f)) => return Err(fail("needs a decision")),
+            None if keyless || delicate.iter().any(|&f| flags.has(f)) => {
+                return Err(fail("needs a decision"));
+            }
             None => Handling::Route,
         };
-        if matches!(decision.route, Some(Routing::AnyPrimary)) != (keyless && handling == Handling::Route && !container) {
+        if matches!(decision.route, Some(Routing::AnyPrimary))
+            != (keyless && handling == Handling::Route && !container)
+        {
             return Err(fail("any-primary is for commands without keys"));
         }
         Ok(Self {
@@ -245,7 +272,7 @@ impl Command {
             flags,
             class: class(handling, flags),
             key_rule: key_rule(&specs),
-            handling,
+            base: handling,
             container: None,
             subcommands: Vec::new(),
             entry,
@@ -258,11 +285,11 @@ impl Command {
 
     /// What is done with this request of it.
     #[inline]
-    pub fn handling_for(&self, args: &Args) -> Handling {
+    pub fn handling(&self, args: &Args) -> Handling {
         match &self.conditional {
-            None => self.handling,
+            None => self.base,
             Some((option, error)) if option.first(args).is_some() => Handling::Refuse(error),
-            Some(_) => self.handling,
+            Some(_) => self.base,
         }
     }
 
@@ -286,7 +313,7 @@ impl Command {
 
     /// Only reads, so that it may be sent again after a lost connection. A command without flag counts
     /// as a write.
-    pub fn is_read_only(&self) -> bool {
+    pub fn is_readonly(&self) -> bool {
         self.flags.has(Flags::READONLY)
     }
 
@@ -312,7 +339,11 @@ impl Command {
 fn decision_for(decisions: &Overrides, name: &str) -> Override {
     match decisions.get(name) {
         Some(own) => own.clone(),
-        None => name.split_once('|').and_then(|(container, _)| decisions.get(container)).cloned().unwrap_or_default(),
+        None => name
+            .split_once('|')
+            .and_then(|(container, _)| decisions.get(container))
+            .cloned()
+            .unwrap_or_default(),
     }
 }
 
@@ -377,7 +408,9 @@ fn spec(key: &KeySpec) -> Option<Spec> {
         Begin::Unknown => return None,
     };
     let find = match key.find {
-        Find::Range(last, step, limit) => Pick::Range { last: last.into(), step: size(step)?, limit: size(limit)? },
+        Find::Range(last, step, limit) => {
+            Pick::Range { last: last.into(), step: size(step)?, limit: size(limit)? }
+        }
         Find::Keynum(index, first, step) => {
             Pick::Keynum { index: size(index)?, first: size(first)?, step: size(step)? }
         }
@@ -395,7 +428,9 @@ fn key_rule(set: &SpecSet) -> KeyRule {
             return KeyRule::Specs;
         };
         let last = if *last < 0 { *last } else { *first as i64 + last };
-        let (Ok(first), Ok(last), Ok(step)) = (u16::try_from(*first), i16::try_from(last), u16::try_from(*step)) else {
+        let (Ok(first), Ok(last), Ok(step)) =
+            (u16::try_from(*first), i16::try_from(last), u16::try_from(*step))
+        else {
             return KeyRule::Specs;
         };
         whole = match whole {
