@@ -12,7 +12,7 @@ use crate::protocol::request::Args;
 use crate::session::state::Resp;
 
 /// Sections in the order they are shown.
-const SECTIONS: &[(&str, fn(&mut Section))] = &[
+const SECTIONS: &[(&str, Write)] = &[
     ("Server", server),
     ("Clients", clients),
     ("Memory", memory),
@@ -26,7 +26,10 @@ const SECTIONS: &[(&str, fn(&mut Section))] = &[
     ("Keyspace", |_| {}),
 ];
 
-/// Writes the fields of a section.
+/// Writes the fields of one section.
+type Write = fn(&mut Section<'_>);
+
+/// Where a section's fields go, and where their values come from.
 struct Section<'a> {
     env: &'a LocalEnv<'a>,
     gauges: &'a Gauges,
