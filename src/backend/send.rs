@@ -110,7 +110,8 @@ impl WorkerContext {
         if let Some(lane) = self.lanes.borrow().get(node, resp) {
             return Some(Rc::clone(lane));
         }
-        let known = Rc::clone(&self.table.borrow()).node(node).cloned().or_else(|| self.topology.node(node))?;
+        let listed = self.table.borrow().node(node).cloned();
+        let known = listed.or_else(|| self.topology.node(node))?;
         Some(self.lanes.borrow_mut().add(LaneKey::shared(node, resp), known))
     }
 
@@ -119,7 +120,9 @@ impl WorkerContext {
         let waiting_since = match way {
             Way::Open(lane) => {
                 let asking = matches!(parcel.aim, Aim::Node { asking: true, .. });
-                return lane.resend(self, parcel, asking).map_err(|errand| (errand, ProxyError::NodeQueueFull));
+                return lane
+                    .resend(self, parcel, asking)
+                    .map_err(|errand| (errand, ProxyError::NodeQueueFull));
             }
             Way::Refreshing | Way::Unreachable(0) => now,
             Way::Unreachable(since) => since,

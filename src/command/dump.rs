@@ -59,7 +59,7 @@ fn line(out: &mut String, columns: [&str; 5]) {
 
 fn row(command: &Command) -> Row<'_> {
     let decision = &command.decision;
-    let error = match command.base {
+    let error = match command.handling {
         Handling::Refuse(error) => Some(error),
         _ => None,
     };
@@ -78,7 +78,7 @@ fn row(command: &Command) -> Row<'_> {
 
 /// How a command is handled, in few words.
 pub(super) fn words(command: &Command) -> &'static str {
-    match (command.base, command.decision.refuse) {
+    match (command.handling, command.decision.refuse) {
         (Handling::Route, _) if command.key_rule == KeyRule::None => "any primary",
         (Handling::Route, _) => "route by key",
         (Handling::Split(SplitKind::ByPosition), _) => "split, by position",

@@ -28,7 +28,7 @@ pub fn readme_table() -> String {
 fn row(command: &Command) -> (u8, String, String) {
     let reason = command.decision.reason.clone().unwrap_or_default();
     let handling = words(command).to_owned();
-    match (command.base, command.decision.refuse) {
+    match (command.handling, command.decision.refuse) {
         (Handling::Route, _) if handling == "any primary" => (1, handling, "no key".to_owned()),
         (Handling::Route, _) => (0, handling, group(command)),
         (Handling::Split(_), _) => (2, "split".to_owned(), reason),
@@ -55,7 +55,7 @@ fn display_name(table: &CommandTable, command: &Command) -> Option<String> {
     let name = command.name.to_ascii_uppercase().replace('|', " ");
     let alike = |other: &Command| row(other).0 == row(command).0 && row(other).2 == row(command).2;
     if let Some(container) = command.container.and_then(|id| table.get(id)) {
-        let told = alike(container) && container.base != Handling::Route;
+        let told = alike(container) && container.handling != Handling::Route;
         return (!told).then_some(name);
     }
     let subcommands: Vec<&Command> = command.subcommands.iter().filter_map(|&id| table.get(id)).collect();
@@ -64,7 +64,7 @@ fn display_name(table: &CommandTable, command: &Command) -> Option<String> {
         return Some(option.map_or(name.clone(), |option| format!("{name} (without {option})")));
     }
     match subcommands.iter().filter(|sub| alike(sub)).count() {
-        _ if command.base == Handling::Route => None,
+        _ if command.handling == Handling::Route => None,
         0 => None,
         n if n == subcommands.len() => Some(name),
         _ => Some(format!("{name} (other subcommands)")),

@@ -12,7 +12,7 @@ use super::explode::explode;
 use crate::backend::lane::Lane;
 use crate::backend::ticket::{Aim, Errand, NO_SLOT, Parcel};
 use crate::error::ProxyError;
-use crate::telemetry::RedirectKind;
+use crate::telemetry::{CommandClass, RedirectKind};
 use crate::topology::{Event, Trigger};
 use crate::worker::WorkerContext;
 
@@ -81,7 +81,13 @@ fn parse_target(rest: &[u8]) -> Option<(u16, Target<'_>)> {
 /// Sends the request on to where it belongs, or again later. False when `frame` is what the client
 /// gets.
 #[cold]
-pub fn follow(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, errand: &Errand, request: &Bytes, frame: &[u8]) -> bool {
+pub fn follow(
+    worker: &Rc<WorkerContext>,
+    lane: &Rc<Lane>,
+    errand: &Errand,
+    request: &Bytes,
+    frame: &[u8],
+) -> bool {
     let Some(redirect) = parse(frame) else { return false };
     match redirect {
         Redirect::Moved { slot, target } | Redirect::Ask { slot, target } => {
@@ -95,7 +101,7 @@ pub fn follow(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, errand: &Errand, requ
             }
             go_to(worker, lane, errand, request, target, asking)
         }
-        _ if errand.command.is_script() => false,
+        _ if errand.command.class == CommandClass::Script => false,
         Redirect::TryAgain => {
             worker.counters.redirect(RedirectKind::TryAgain);
             if explode(worker, errand, request) {
@@ -134,8 +140,9 @@ fn go_to(
     let aim = match worker.topology.node_by_addr(host, target.port) {
         Some(node) => Aim::Node { node, asking },
         None => {
+            let round = worker.topology.next_round();
             worker.topology.report(Event::Refresh(Trigger::Redirect));
-            Aim::AfterRefresh { round: worker.topology.round() + 1 }
+            Aim::AfterRefresh { round }
         }
     };
     hold(worker, Parcel { errand, bytes: request.clone(), aim }, pause);
@@ -178,7 +185,13 @@ mod tests {
         assert_eq!(parse(b"-MOVED 1 :7\r\n"), Some(Redirect::Moved { slot: 1, target: target("", 7) }));
         assert_eq!(parse(b"-TRYAGAIN Multiple keys request\r\n"), Some(Redirect::TryAgain));
         assert_eq!(parse(b"-READONLY You can't\r\n"), Some(Redirect::NotNow));
-        for other in [&b"-ERR x\r\n"[..], b"-MOVED\r\n", b"-MOVED x y:1\r\n", b"-MOVED 1 host\r\n", b"-MOVED 1 a:1 b\r\n"] {
+        for other in [
+            &b"-ERR x\r\n"[..],
+            b"-MOVED\r\n",
+            b"-MOVED x y:1\r\n",
+            b"-MOVED 1 host\r\n",
+            b"-MOVED 1 a:1 b\r\n",
+        ] {
             assert_eq!(parse(other), None);
         }
     }

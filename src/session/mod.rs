@@ -11,6 +11,7 @@ pub mod deliver;
 pub mod dispatch;
 pub mod expire;
 pub mod input;
+pub mod list;
 pub mod local;
 pub mod order;
 pub mod pending;
@@ -83,8 +84,10 @@ pub struct SessionInner {
     pub write_blocked: bool,
     /// Reading stopped at a bound or for the sake of order; wake the task when that has passed.
     pub paused: bool,
-    /// The client will send no more.
+    /// The client will send no more, or is not listened to any more.
     pub read_closed: bool,
+    /// The process stops: what was read is answered, nothing more is read.
+    pub draining: bool,
     /// When a byte last moved in either direction, on the worker's clock.
     pub progress: u64,
 }
@@ -113,6 +116,7 @@ impl Session {
                 write_blocked: false,
                 paused: false,
                 read_closed: false,
+                draining: false,
                 progress,
             }),
         })
@@ -149,6 +153,14 @@ impl Session {
     /// The wheel let go of the session; `watch` has to be called again.
     pub fn unwatch(&self) {
         self.timed.set(false);
+    }
+
+    /// Reads no more from this client: the session ends when everything owed is written.
+    pub fn drain(&self) {
+        let mut inner = self.inner();
+        inner.draining = true;
+        inner.read_closed = true;
+        inner.wake();
     }
 
     /// Writes what is owed, as far as the socket takes it. Called by the flusher.

@@ -89,10 +89,11 @@ fn end_of(inner: &SessionInner) -> Option<CloseReason> {
     if inner.broken.is_some() {
         return inner.broken;
     }
-    if !inner.is_settled() {
+    if !inner.is_settled() || (inner.paused && inner.partial.is_some()) {
         return None;
     }
-    inner.closing.or(inner.read_closed.then_some(CloseReason::Client))
+    let drained = inner.draining.then_some(CloseReason::Drain);
+    inner.closing.or(drained).or(inner.read_closed.then_some(CloseReason::Client))
 }
 
 fn read_scratch(

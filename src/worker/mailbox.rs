@@ -53,8 +53,6 @@ pub struct WorkerHandle {
 pub struct Process {
     /// The effective configuration.
     pub config: Config,
-    /// What clients must AUTH with; `None` when they need not.
-    pub client_password: Option<Vec<u8>>,
     /// Who owns what.
     pub topology: Arc<Topology>,
     /// The workers, by index.
@@ -63,8 +61,12 @@ pub struct Process {
     pub registry: DashMap<u64, usize>,
     /// When the process started.
     pub started: Instant,
+    /// 40 hexadecimal digits that name this run, as INFO shows them.
+    pub run_id: String,
     /// Connections accepted since.
     pub accepted: AtomicU64,
+    /// Connections refused since, for `max-clients`.
+    pub refused: AtomicU64,
     /// Commands handled since, as of the last second.
     pub commands_total: AtomicU64,
     /// The process stops: not ready.
@@ -74,22 +76,18 @@ pub struct Process {
 
 impl Process {
     /// Shared state for these workers.
-    pub fn new(
-        config: Config,
-        client_password: Option<Vec<u8>>,
-        topology: Arc<Topology>,
-        workers: Vec<WorkerHandle>,
-    ) -> Arc<Self> {
+    pub fn new(config: Config, topology: Arc<Topology>, workers: Vec<WorkerHandle>) -> Arc<Self> {
         // Ids are unique across instances and stay below 2^53, which every client's numbers can hold.
         let first = (u64::from(fastrand::u32(1..1 << 20)) << 32) + 1;
         Arc::new(Self {
             config,
-            client_password,
             topology,
             workers,
             registry: DashMap::new(),
             started: Instant::now(),
+            run_id: (0..5).map(|_| format!("{:08x}", fastrand::u32(..))).collect(),
             accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             commands_total: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             next_client: AtomicU64::new(first),

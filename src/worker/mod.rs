@@ -91,7 +91,7 @@ impl WorkerContext {
         Rc::new(Self {
             index,
             limits,
-            commands: CommandTable::get(),
+            commands: CommandTable::builtin(),
             epoch: Cell::new(table.epoch()),
             table: RefCell::new(table),
             topology,

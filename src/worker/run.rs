@@ -94,7 +94,14 @@ fn on_tick(worker: &Rc<WorkerContext>, draining: bool) {
     worker.wheel.turn(now, |index, id| worker.sessions.borrow().get(index, id));
     worker.serve_waiting();
     if draining {
-        let some: Vec<_> = worker.sessions.borrow().iter().filter(|s| !s.inner().draining).take(DRAINED_PER_STEP).cloned().collect();
+        let some: Vec<_> = worker
+            .sessions
+            .borrow()
+            .iter()
+            .filter(|s| !s.inner().draining)
+            .take(DRAINED_PER_STEP)
+            .cloned()
+            .collect();
         for session in some {
             session.drain();
         }
@@ -120,7 +127,7 @@ fn open(worker: &Rc<WorkerContext>, accepted: Accepted) {
         local,
         connected: Instant::now(),
         resp: Resp::V2,
-        authenticated: worker.process.client_password.is_none(),
+        authenticated: worker.process.config.client_password.is_none(),
         mode: SessionMode::Normal,
         names: None,
         commands: 0,
@@ -144,7 +151,9 @@ fn into_transport(accepted: Accepted) -> std::io::Result<Parts> {
             let local = stream.local_addr().ok();
             Ok((Transport::Tcp(stream), Some(peer), local))
         }
-        Accepted::Unix(stream) => Ok((Transport::Unix(tokio::net::UnixStream::from_std(stream)?), None, None)),
+        Accepted::Unix(stream) => {
+            Ok((Transport::Unix(tokio::net::UnixStream::from_std(stream)?), None, None))
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use slotway::command::local::{self, After, ClientIo, Gauges, LocalEnv};
+use slotway::command::local::{self, After, ClientIo, Facts, Gauges, LocalEnv};
 use slotway::command::{CommandTable, Handling, Lookup};
 use slotway::protocol::encode;
 use slotway::session::state::{ClientState, Resp, SessionMode};
@@ -18,6 +18,31 @@ struct Ours {
     client: ClientState,
     password: Option<&'static [u8]>,
     version: String,
+}
+
+/// What our side says of itself.
+struct FixedFacts(String);
+
+impl Facts for FixedFacts {
+    fn redis_version(&self) -> String {
+        self.0.clone()
+    }
+
+    fn run_id(&self) -> String {
+        "0123456789".repeat(4)
+    }
+
+    fn started(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn tcp_port(&self) -> u16 {
+        6379
+    }
+
+    fn gauges(&self) -> Gauges {
+        Gauges { connected_clients: 7, ..Gauges::default() }
+    }
 }
 
 impl Ours {
@@ -54,18 +79,12 @@ impl Ours {
             encode::error(&mut out, error);
             return (out, After::Continue);
         }
-        let Handling::Local(local) = command.handling(&args) else { panic!("{} is not local", command.name) };
-        self.client.last_command = Some(command.id);
-        let env = LocalEnv {
-            table,
-            password: self.password,
-            started: Instant::now(),
-            run_id: "0123456789012345678901234567890123456789",
-            redis_version: &self.version,
-            tcp_port: 6379,
-            now_ms: 0,
-            gauges: &|| Gauges { connected_clients: 7, ..Gauges::default() },
+        let Handling::Local(local) = command.handling_for(&args) else {
+            panic!("{} is not local", command.name)
         };
+        self.client.last_command = Some(command.id);
+        let facts = FixedFacts(self.version.clone());
+        let env = LocalEnv { table, password: self.password, now_ms: 0, facts: &facts };
         let after = local::reply(&env, &mut self.client, local, &args, &mut out);
         if let After::ListClients(filter) = &after {
             let line = local::client_line(&self.client, &ClientIo::default(), table, 0);
@@ -322,7 +341,7 @@ fn info_reads_as_a_standalone_server() {
 
 #[test]
 fn every_local_command_answers() {
-    for command in CommandTable::builtin().iter().filter(|c| matches!(c.base, Handling::Local(_))) {
+    for command in CommandTable::builtin().iter().filter(|c| matches!(c.handling, Handling::Local(_))) {
         let mut form: Vec<&str> = command.name.split('|').collect();
         form.resize(form.len().max(command.entry.arity.unsigned_abs() as usize), "0");
         let (reply, _) = Ours::new(1, "7.0.15", None).answer(&form);

@@ -38,7 +38,7 @@ pub(super) fn hello(env: &LocalEnv<'_>, client: &mut ClientState, args: &Args, o
     }
     let resp = client.resp;
     encode::map(out, resp, 7);
-    for (name, value) in [("server", "redis"), ("version", env.redis_version)] {
+    for (name, value) in [("server", "redis"), ("version", env.facts.redis_version().as_str())] {
         encode::bulk(out, name);
         encode::bulk(out, value);
     }

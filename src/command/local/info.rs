@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Gauges, LocalEnv};
+use super::{Facts, Gauges, LocalEnv};
 use crate::protocol::encode;
 use crate::protocol::request::Args;
 use crate::session::state::Resp;
@@ -31,7 +31,7 @@ type Write = fn(&mut Section<'_>);
 
 /// Where a section's fields go, and where their values come from.
 struct Section<'a> {
-    env: &'a LocalEnv<'a>,
+    facts: &'a dyn Facts,
     gauges: &'a Gauges,
     text: &'a mut String,
 }
@@ -40,14 +40,14 @@ struct Section<'a> {
 pub(super) fn reply(env: &LocalEnv<'_>, resp: Resp, args: &Args, out: &mut Vec<u8>) {
     let named = |name: &str| args.iter().skip(1).any(|arg| arg.eq_ignore_ascii_case(name.as_bytes()));
     let every = args.len() == 1 || ["all", "everything", "default"].into_iter().any(named);
-    let gauges = (env.gauges)();
+    let gauges = env.facts.gauges();
     let mut text = String::new();
     for (name, write) in SECTIONS.iter().filter(|(name, _)| every || named(name)) {
         if !text.is_empty() {
             text.push_str("\r\n");
         }
         text.push_str(&format!("# {name}\r\n"));
-        write(&mut Section { env, gauges: &gauges, text: &mut text });
+        write(&mut Section { facts: env.facts, gauges: &gauges, text: &mut text });
     }
     encode::verbatim(out, resp, &text);
 }
@@ -66,16 +66,16 @@ impl Section<'_> {
 }
 
 fn server(section: &mut Section) {
-    let uptime = section.env.started.elapsed().as_secs();
+    let uptime = section.facts.started().elapsed().as_secs();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    section.field("redis_version", section.env.redis_version);
+    section.field("redis_version", section.facts.redis_version());
     section.field("redis_mode", "standalone");
     section.field("slotway_version", env!("CARGO_PKG_VERSION"));
     section.field("os", format_args!("{} {}", std::env::consts::OS, std::env::consts::ARCH));
     section.field("arch_bits", usize::BITS);
     section.field("process_id", std::process::id());
-    section.field("run_id", section.env.run_id);
-    section.field("tcp_port", section.env.tcp_port);
+    section.field("run_id", section.facts.run_id());
+    section.field("tcp_port", section.facts.tcp_port());
     section.field("server_time_usec", now.as_micros());
     section.field("uptime_in_seconds", uptime);
     section.field("uptime_in_days", uptime / 86_400);
@@ -119,7 +119,7 @@ fn replication(section: &mut Section) {
     section.field("role", "master");
     section.field("connected_slaves", 0);
     section.field("master_failover_state", "no-failover");
-    section.field("master_replid", section.env.run_id);
+    section.field("master_replid", section.facts.run_id());
     section.field("master_repl_offset", 0);
 }
 

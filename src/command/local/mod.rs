@@ -28,18 +28,24 @@ pub struct LocalEnv<'a> {
     pub table: &'static CommandTable,
     /// What clients must AUTH with; `None` where they need not.
     pub password: Option<&'a [u8]>,
-    /// When the process started.
-    pub started: Instant,
-    /// 40 hexadecimal digits, drawn at start.
-    pub run_id: &'a str,
-    /// Version of the nodes, which is the version clients are told.
-    pub redis_version: &'a str,
-    /// Port clients connect to.
-    pub tcp_port: u16,
     /// The worker's clock in milliseconds, as in `ClientState::last_active_ms`.
     pub now_ms: u64,
-    /// Numbers of the whole process; asked by INFO only.
-    pub gauges: &'a dyn Fn() -> Gauges,
+    /// What HELLO and INFO tell of the process.
+    pub facts: &'a dyn Facts,
+}
+
+/// What the process knows about itself. Asked by HELLO and INFO only, each at most once per command.
+pub trait Facts {
+    /// Version of the nodes, which is the version clients are told.
+    fn redis_version(&self) -> String;
+    /// 40 hexadecimal digits, drawn at start.
+    fn run_id(&self) -> String;
+    /// When the process started.
+    fn started(&self) -> Instant;
+    /// Port clients connect to.
+    fn tcp_port(&self) -> u16;
+    /// Numbers.
+    fn gauges(&self) -> Gauges;
 }
 
 /// Numbers of the process that INFO shows.
