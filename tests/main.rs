@@ -8,6 +8,7 @@
 #[macro_use]
 mod support;
 
+mod commands;
 mod contract;
 mod faults;
 mod path;

@@ -2,12 +2,16 @@
 //! they ask for beyond bytes.
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::{Session, SessionInner};
-use crate::command::local::After;
+use crate::command::local::{After, Facts, Gauges, LocalEnv};
 use crate::command::{Command, LocalCommand};
+use crate::config::Secret;
 use crate::protocol::request::Args;
 use crate::telemetry::CloseReason;
+use crate::worker::mailbox::Process;
 
 /// Answers `local` for this client.
 pub fn answer(
@@ -17,7 +21,9 @@ pub fn answer(
     args: &Args<'_>,
 ) {
     let worker = session.worker();
-    let env = crate::command::local::LocalEnv;
+    let password = worker.process.config.client_password.as_ref().map(Secret::expose);
+    let facts = &*worker.process;
+    let env = LocalEnv { table: worker.commands, password, now_ms: worker.clock.now() / 1000, facts };
     let mut frame = worker.pool.take();
     let after = crate::command::local::reply(&env, &mut inner.client, local, args, &mut frame);
     match after {
@@ -30,4 +36,37 @@ pub fn answer(
         After::ListClients(filter) => super::list::start(session, inner, command, filter),
     }
     worker.pool.give(frame);
+}
+
+/// What clients are told while no node has said its version: the one our command table is of.
+const DEFAULT_VERSION: &str = "7.0.15";
+
+impl Facts for Process {
+    fn redis_version(&self) -> String {
+        self.topology.server_version().unwrap_or_else(|| DEFAULT_VERSION.to_owned())
+    }
+
+    fn run_id(&self) -> String {
+        self.run_id.clone()
+    }
+
+    fn started(&self) -> Instant {
+        self.started
+    }
+
+    fn tcp_port(&self) -> u16 {
+        self.config.listen.port()
+    }
+
+    fn gauges(&self) -> Gauges {
+        Gauges {
+            connected_clients: self.clients() as u64,
+            max_clients: self.config.max_clients as u64,
+            total_connections: self.accepted.load(Ordering::Relaxed),
+            rejected_connections: self.refused.load(Ordering::Relaxed),
+            total_commands: self.commands_total.load(Ordering::Relaxed),
+            max_memory: self.config.max_memory,
+            ..Gauges::default()
+        }
+    }
 }

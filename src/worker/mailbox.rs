@@ -61,6 +61,8 @@ pub struct Process {
     pub registry: DashMap<u64, usize>,
     /// When the process started.
     pub started: Instant,
+    /// 40 hexadecimal digits that name this run, as INFO shows them.
+    pub run_id: String,
     /// Connections accepted since.
     pub accepted: AtomicU64,
     /// Connections refused since, for `max-clients`.
@@ -83,6 +85,7 @@ impl Process {
             workers,
             registry: DashMap::new(),
             started: Instant::now(),
+            run_id: (0..5).map(|_| format!("{:08x}", fastrand::u32(..))).collect(),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             commands_total: AtomicU64::new(0),
