@@ -399,8 +399,8 @@ fn spec(key: &KeySpec) -> Option<Spec> {
         }
         Find::Unknown => return None,
     };
-    let incomplete = key.flags.iter().any(|f| f == "incomplete");
-    Some(Spec { begin, find, incomplete, flags: key.flags.clone() })
+    let flags: Vec<String> = key.flags.iter().filter(|f| *f != "incomplete").cloned().collect();
+    Some(Spec { begin, find, incomplete: flags.len() < key.flags.len(), flags })
 }
 
 /// The cheapest rule that says the same: specifications that follow each other without a gap are one range.

@@ -53,8 +53,6 @@ pub struct WorkerHandle {
 pub struct Process {
     /// The effective configuration.
     pub config: Config,
-    /// What clients must AUTH with; `None` when they need not.
-    pub client_password: Option<Vec<u8>>,
     /// Who owns what.
     pub topology: Arc<Topology>,
     /// The workers, by index.
@@ -76,17 +74,11 @@ pub struct Process {
 
 impl Process {
     /// Shared state for these workers.
-    pub fn new(
-        config: Config,
-        client_password: Option<Vec<u8>>,
-        topology: Arc<Topology>,
-        workers: Vec<WorkerHandle>,
-    ) -> Arc<Self> {
+    pub fn new(config: Config, topology: Arc<Topology>, workers: Vec<WorkerHandle>) -> Arc<Self> {
         // Ids are unique across instances and stay below 2^53, which every client's numbers can hold.
         let first = (u64::from(fastrand::u32(1..1 << 20)) << 32) + 1;
         Arc::new(Self {
             config,
-            client_password,
             topology,
             workers,
             registry: DashMap::new(),

@@ -127,7 +127,7 @@ fn open(worker: &Rc<WorkerContext>, accepted: Accepted) {
         local,
         connected: Instant::now(),
         resp: Resp::V2,
-        authenticated: worker.process.client_password.is_none(),
+        authenticated: worker.process.config.client_password.is_none(),
         mode: SessionMode::Normal,
         names: None,
         commands: 0,
