@@ -3,7 +3,7 @@
 
 demo:
 	@.ci/need cargo redis
-	@cargo run --release --locked --quiet -- demo
+	cargo run --release --locked -- demo
 
 test:
 	@.ci/need cargo redis

@@ -182,8 +182,11 @@ fn lonely_proxy() -> (Running, SocketAddr, SocketAddr) {
         "--log-format",
         "json",
     ];
-    let running = Running(slotway(&args).stderr(Stdio::null()).spawn().unwrap());
-    eventually("the admin port answers", || http(admin, "/livez"));
+    let mut running = Running(slotway(&args).stderr(Stdio::null()).spawn().unwrap());
+    eventually("the admin port answers", || {
+        assert_eq!(running.0.try_wait().unwrap(), None, "it ended");
+        http(admin, "/livez")
+    });
     (running, listen, admin)
 }
 

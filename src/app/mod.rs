@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-mod settings;
+pub(crate) mod settings;
 mod status;
 
 use self::status::Status;

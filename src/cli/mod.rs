@@ -10,11 +10,14 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::{Builder, LocalOptions};
 
 use self::options::ConfigOptions;
+use crate::app::settings;
 use crate::command;
 use crate::config::{self, ConfigError, Sources};
 use crate::telemetry::logging;
+use crate::topology;
 
 /// A slot-aware Redis Cluster proxy: one address, any Redis client.
 #[derive(Debug, Parser)]
@@ -30,6 +33,14 @@ enum Command {
     Serve(ConfigOptions),
     /// Validate a configuration and print the effective one with the origin of every value.
     Check(ConfigOptions),
+    /// Print what a cluster looks like to slotway.
+    Topology {
+        #[command(flatten)]
+        options: ConfigOptions,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the command table: what is routed, split, answered here or refused, and why.
     Commands {
         /// Print JSON.
@@ -90,6 +101,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(options) => serve(&options),
         Command::Check(options) => check(&options),
+        Command::Topology { options, json } => topology(&options, json),
         Command::Commands { json, from: None } => {
             print(&command::dump::print_table(json));
             Ok(())
@@ -117,6 +129,22 @@ fn check(options: &ConfigOptions) -> Result<(), Failure> {
         let _closed = writeln!(stderr, "slotway: warning: {warning}");
     }
     print(&config::render::effective_text(&loaded.config, Some(&loaded.origins)));
+    Ok(())
+}
+
+fn topology(options: &ConfigOptions, json: bool) -> Result<(), Failure> {
+    let config = config::load(&options.sources().map_err(Failure::Usage)?)?.config;
+    let credentials = settings::credentials(&config).map_err(Failure::Usage)?;
+    let asked = settings::topology(&config, credentials);
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .map_err(|error| Failure::Runtime(format!("cannot start the runtime: {error}")))?;
+    let seen = runtime.block_on(topology::fetch_once(asked)).map_err(|e| Failure::Runtime(e.to_string()))?;
+    match json {
+        true => print(&(topology::render_json(&seen) + "\n")),
+        false => print(&topology::render_text(&seen)),
+    }
     Ok(())
 }
 
