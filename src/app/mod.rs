@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -81,13 +81,18 @@ fn start_workers(
     let (mut handles, mut mailboxes) = (Vec::new(), Vec::new());
     for _ in 0..count {
         let (sender, receiver) = mpsc::channel(MAILBOX);
-        handles.push(WorkerHandle { mailbox: sender, clients: AtomicUsize::new(0) });
-        mailboxes.push(receiver);
+        let counters = Counters::new(CommandTable::builtin().len());
+        handles.push(WorkerHandle {
+            mailbox: sender,
+            clients: AtomicUsize::new(0),
+            memory: AtomicU64::new(0),
+            snapshot: counters.snapshot(),
+        });
+        mailboxes.push((receiver, counters));
     }
     let process = Process::new(config, topology, handles);
     let (mut threads, mut snapshots) = (Vec::new(), Vec::new());
-    for (index, mailbox) in mailboxes.into_iter().enumerate() {
-        let counters = Counters::new(CommandTable::builtin().len());
+    for (index, (mailbox, counters)) in mailboxes.into_iter().enumerate() {
         snapshots.push(counters.snapshot());
         let limits = WorkerLimits::new(&process.config, credentials.clone());
         let process = Arc::clone(&process);

@@ -13,6 +13,9 @@ use crate::protocol::request::Args;
 use crate::telemetry::CloseReason;
 use crate::worker::mailbox::Process;
 
+/// An epoch no table has: whatever is in flight has to be answered before the next request.
+const OTHER_LANE: u64 = u64::MAX;
+
 /// Answers `local` for this client.
 pub fn answer(
     session: &Rc<Session>,
@@ -25,7 +28,12 @@ pub fn answer(
     let facts = &*worker.process;
     let env = LocalEnv { table: worker.commands, password, now_ms: worker.clock.now() / 1000, facts };
     let mut frame = worker.pool.take();
+    let resp = inner.client.resp;
     let after = crate::command::local::reply(&env, &mut inner.client, local, args, &mut frame);
+    if inner.client.resp != resp {
+        // The next request takes another lane: not before those in flight on this one are answered.
+        inner.epoch = OTHER_LANE;
+    }
     match after {
         After::Continue => inner.reply(session, command.class, &frame),
         After::Close => {
@@ -59,14 +67,16 @@ impl Facts for Process {
     }
 
     fn gauges(&self) -> Gauges {
+        let traffic = self.traffic();
         Gauges {
             connected_clients: self.clients() as u64,
             max_clients: self.config.max_clients as u64,
             total_connections: self.accepted.load(Ordering::Relaxed),
             rejected_connections: self.refused.load(Ordering::Relaxed),
-            total_commands: self.commands_total.load(Ordering::Relaxed),
-            max_memory: self.config.max_memory,
-            ..Gauges::default()
+            total_commands: traffic.commands,
+            input_bytes: traffic.bytes_in,
+            output_bytes: traffic.bytes_out,
+            max_memory: self.memory_ceiling,
         }
     }
 }
