@@ -27,3 +27,4 @@ pub mod demo;
 pub mod error;
 pub mod telemetry;
 pub mod topology;
+pub mod worker;

@@ -159,11 +159,11 @@ fn lost(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, why: &'static str) {
         let Some(errand) = ticket.take() else { continue };
         let sent = start + len as u64 <= send.written();
         let place = (errand.session.id, errand.slot);
-        let repeatable = errand.command.is_readonly() && !written.contains(&place);
+        let repeatable = errand.command.is_read_only() && !written.contains(&place);
         if !sent || repeatable {
             again.push(Parcel { bytes: send.request(start, len), errand, aim: Aim::Table });
         } else {
-            if !errand.command.is_readonly() {
+            if !errand.command.is_read_only() {
                 written.insert(place);
             }
             failed.push(errand);

@@ -110,8 +110,8 @@ impl WorkerContext {
         if let Some(lane) = self.lanes.borrow().get(node, resp) {
             return Some(Rc::clone(lane));
         }
-        let known =
-            Rc::clone(&self.table.borrow()).node(node).cloned().or_else(|| self.topology.node(node))?;
+        let listed = self.table.borrow().node(node).cloned();
+        let known = listed.or_else(|| self.topology.node(node))?;
         Some(self.lanes.borrow_mut().add(LaneKey::shared(node, resp), known))
     }
 

@@ -74,7 +74,8 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(errand) = self.errand.take() {
-            errand.session.worker().orphaned(errand);
+            let worker = Rc::clone(errand.session.worker());
+            worker.orphaned(errand);
         }
     }
 }
@@ -112,7 +113,7 @@ pub struct Parcel {
 
 /// The error for an errand whose connection was lost after it was sent.
 pub fn lost_error(errand: &Errand) -> ProxyError {
-    if errand.split && !errand.command.is_readonly() {
+    if errand.split && !errand.command.is_read_only() {
         ProxyError::PartlyFailed
     } else {
         ProxyError::ConnectionLost

@@ -5,7 +5,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::ticket::Parcel;
+use super::ticket::{Aim, Parcel};
+use crate::topology::node::NodeId;
 
 /// A request and since when it waits.
 #[derive(Debug)]
@@ -26,6 +27,11 @@ pub struct WaitingRoom {
 }
 
 impl WaitingRoom {
+    /// Bytes of the requests that wait.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
         self.queue.len()
@@ -56,6 +62,11 @@ impl WaitingRoom {
     /// True when the request is among the waiting.
     pub fn holds(&self, session: u64, seq: u32) -> bool {
         self.queue.iter().any(|w| w.parcel.errand.session.id == session && w.parcel.errand.seq == seq)
+    }
+
+    /// True when a request waits for this very node.
+    pub fn wants_node(&self, node: NodeId) -> bool {
+        self.queue.iter().any(|w| matches!(w.parcel.aim, Aim::Node { node: aim, .. } if aim == node))
     }
 
     /// Since when requests have waited for an owner of `slot`.

@@ -66,7 +66,7 @@ fn row(command: &Command) -> Row<'_> {
     Row {
         name: command.name,
         arity: command.entry.arity,
-        class: command.class.name(),
+        class: command.class.label(),
         handling: words(command),
         keys: keys(command),
         reason: decision.reason.as_deref(),

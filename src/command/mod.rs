@@ -11,6 +11,7 @@ pub mod errors;
 pub mod fetch;
 pub mod flags;
 mod index;
+mod join;
 pub mod keys;
 pub mod local;
 pub mod options;
@@ -21,6 +22,8 @@ pub mod table;
 pub use flags::Flags;
 pub use keys::{KeyError, KeyRule, find_keys};
 pub use table::{Command, CommandTable, Lookup};
+
+pub use crate::telemetry::CommandClass;
 
 use serde::Deserialize;
 
@@ -72,47 +75,6 @@ pub enum LocalCommand {
     Auth,
     Info,
     Cluster,
-}
-
-/// What kind of work a command is: few values, for the labels of metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum CommandClass {
-    /// Only reads.
-    Read,
-    /// May write.
-    Write,
-    /// Is split over slots.
-    MultiKey,
-    /// Answered by the proxy.
-    Local,
-    /// Runs a script or a function.
-    Script,
-    /// Anything else: what is refused, what has neither keys nor flags.
-    Other,
-}
-
-impl CommandClass {
-    /// All classes, in the order of their numbers.
-    pub const ALL: [CommandClass; 6] = [
-        CommandClass::Read,
-        CommandClass::Write,
-        CommandClass::MultiKey,
-        CommandClass::Local,
-        CommandClass::Script,
-        CommandClass::Other,
-    ];
-
-    /// Label value.
-    pub fn name(self) -> &'static str {
-        match self {
-            CommandClass::Read => "read",
-            CommandClass::Write => "write",
-            CommandClass::MultiKey => "multi_key",
-            CommandClass::Local => "local",
-            CommandClass::Script => "script",
-            CommandClass::Other => "other",
-        }
-    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub fn explode(worker: &Rc<WorkerContext>, errand: &Errand, request: &Bytes) -> 
     let mut scanner = RequestScanner::new();
     let Ok(Scanned::Request(_)) = scanner.scan(request, &Limits::unlimited(), true) else { return false };
     let args = Args::new(request, scanner.spans());
-    let Handling::Split(kind) = errand.command.handling(&args) else { return false };
+    let Handling::Split(kind) = errand.command.handling_for(&args) else { return false };
     let step = if kind == SplitKind::AllOk { 2 } else { 1 };
     let keys = (args.len() - 1) / step;
     if keys < 2 || !worker.limits.multi_key_split {

@@ -12,7 +12,7 @@ use super::explode::explode;
 use crate::backend::lane::Lane;
 use crate::backend::ticket::{Aim, Errand, NO_SLOT, Parcel};
 use crate::error::ProxyError;
-use crate::telemetry::RedirectKind;
+use crate::telemetry::{CommandClass, RedirectKind};
 use crate::topology::{Event, Trigger};
 use crate::worker::WorkerContext;
 
@@ -101,7 +101,7 @@ pub fn follow(
             }
             go_to(worker, lane, errand, request, target, asking)
         }
-        _ if errand.command.is_script() => false,
+        _ if errand.command.class == CommandClass::Script => false,
         Redirect::TryAgain => {
             worker.counters.redirect(RedirectKind::TryAgain);
             if explode(worker, errand, request) {
@@ -140,8 +140,9 @@ fn go_to(
     let aim = match worker.topology.node_by_addr(host, target.port) {
         Some(node) => Aim::Node { node, asking },
         None => {
+            let round = worker.topology.next_round();
             worker.topology.report(Event::Refresh(Trigger::Redirect));
-            Aim::AfterRefresh { round: worker.topology.round() + 1 }
+            Aim::AfterRefresh { round }
         }
     };
     hold(worker, Parcel { errand, bytes: request.clone(), aim }, pause);

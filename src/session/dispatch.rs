@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::pending::CellState;
 use super::{Session, SessionInner};
 use crate::backend::ticket::NO_SLOT;
+use crate::command::errors::{unknown_command, unknown_subcommand, wrong_arity};
 use crate::command::{Command, Handling, Lookup};
 use crate::error::ProxyError;
 use crate::protocol::request::{Args, Span};
@@ -36,31 +37,29 @@ pub fn dispatch(session: &Rc<Session>, inner: &mut SessionInner, frame: Frame<'_
     worker.counters.in_flight(1);
     let command = match worker.commands.lookup(&args) {
         Lookup::Found(command) => command,
-        other => return refuse_unknown(session, inner, &other, &args),
+        // Redis says so before it asks for a password.
+        Lookup::UnknownCommand => return inner.reply_text(session, unknown_command(&args)),
+        Lookup::UnknownSubcommand(container) => {
+            return inner.reply_text(session, unknown_subcommand(container, &args));
+        }
     };
     worker.counters.command(command.id);
     inner.client.last_command = Some(command.id);
     if !inner.client.authenticated && !command.allowed_without_auth() {
         return inner.reply_error(session, ProxyError::NoAuth);
     }
-    if let Some(text) = worker.commands.arity_error(command, &args) {
-        return inner.reply_text(session, &text);
+    if !command.arity_ok(args.len()) {
+        return inner.reply_text(session, wrong_arity(command));
     }
-    match command.handling(&args) {
+    if worker.budget.is_full() && command.class != CommandClass::Local {
+        return inner.reply_error(session, ProxyError::OutOfMemory);
+    }
+    match command.handling_for(&args) {
         Handling::Route => super::route::route(session, inner, command, frame, &args),
         Handling::Split(kind) => super::route::split(session, inner, (command, kind), frame, &args),
         Handling::Local(local) => super::local::answer(session, inner, (command, local), &args),
         Handling::Refuse(text) => inner.reply_text(session, text),
     }
-}
-
-#[cold]
-fn refuse_unknown(session: &Rc<Session>, inner: &mut SessionInner, lookup: &Lookup, args: &Args<'_>) {
-    if !inner.client.authenticated {
-        return inner.reply_error(session, ProxyError::NoAuth);
-    }
-    let text = session.worker().commands.unknown_error(lookup, args);
-    inner.reply_text(session, &text);
 }
 
 impl SessionInner {
@@ -80,8 +79,8 @@ impl SessionInner {
     }
 
     /// Answers the request at hand with an error whose text is Redis' own or the command table's.
-    pub fn reply_text(&mut self, session: &Rc<Session>, text: &str) {
-        let mut frame = Vec::with_capacity(text.len() + 3);
+    pub fn reply_text(&mut self, session: &Rc<Session>, text: impl AsRef<[u8]>) {
+        let mut frame = Vec::new();
         crate::protocol::encode::error(&mut frame, text);
         self.reply(session, CommandClass::Other, &frame);
     }

@@ -11,6 +11,7 @@ pub mod deliver;
 pub mod dispatch;
 pub mod expire;
 pub mod input;
+pub mod list;
 pub mod local;
 pub mod order;
 pub mod pending;
@@ -83,8 +84,14 @@ pub struct SessionInner {
     pub write_blocked: bool,
     /// Reading stopped at a bound or for the sake of order; wake the task when that has passed.
     pub paused: bool,
-    /// The client will send no more.
+    /// The client will send no more, or is not listened to any more.
     pub read_closed: bool,
+    /// The client closed its side.
+    pub peer_closed: bool,
+    /// The process stops: what was read is answered, nothing more is read.
+    pub draining: bool,
+    /// Bytes charged to the worker's budget.
+    pub charged: usize,
     /// When a byte last moved in either direction, on the worker's clock.
     pub progress: u64,
 }
@@ -113,6 +120,9 @@ impl Session {
                 write_blocked: false,
                 paused: false,
                 read_closed: false,
+                peer_closed: false,
+                draining: false,
+                charged: 0,
                 progress,
             }),
         })
@@ -151,11 +161,20 @@ impl Session {
         self.timed.set(false);
     }
 
+    /// Reads no more from this client: the session ends when everything owed is written.
+    pub fn drain(&self) {
+        let mut inner = self.inner();
+        inner.draining = true;
+        inner.read_closed = true;
+        inner.wake();
+    }
+
     /// Writes what is owed, as far as the socket takes it. Called by the flusher.
     pub fn flush(&self) {
         self.dirty.set(false);
         let mut inner = self.inner();
         inner.flush(&self.worker);
+        inner.charge(&self.worker.budget);
         if inner.wants_task(&self.worker) {
             inner.wake();
         }
@@ -200,6 +219,7 @@ impl SessionInner {
             && self.broken.is_none()
             && self.order.is_none()
             && self.pending.len() < worker.limits.pending_requests
+            && !(worker.budget.is_full() && self.partial.is_some())
             && self.out.len() + self.pending.bytes() < worker.limits.pending_bytes
             && (self.pending.open() == 0 || self.epoch == worker.epoch())
     }

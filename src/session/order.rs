@@ -50,7 +50,7 @@ impl SessionInner {
         let mut keys = None;
         for held in &mut order.held {
             let errand = &held.parcel.errand;
-            let both_read = errand.command.is_readonly() && executed.command.is_readonly();
+            let both_read = errand.command.is_read_only() && executed.command.is_read_only();
             if errand.slot != executed.slot || both_read || !precedes(errand, (executed.seq, executed.part)) {
                 continue;
             }

@@ -245,7 +245,7 @@ impl Pending {
             CellState::Merging(merge) => merge.explode(errand.part),
             CellState::Waiting => {
                 let plan = SplitPlan::key_by_key(errand.slot, keys);
-                let merge = Merge::new(kind, plan, !errand.command.is_readonly(), limit);
+                let merge = Merge::new(kind, plan, !errand.command.is_read_only(), limit);
                 cell.state = CellState::Merging(Box::new(merge));
                 Some(0)
             }
@@ -306,6 +306,12 @@ impl Pending {
             }
         }
         self.stash = kept;
+    }
+
+    /// Forgets everything: the client is gone.
+    pub fn clear(&mut self) {
+        self.first = self.first.wrapping_add(self.cells.len() as u32);
+        *self = Self { first: self.first, ..Self::default() };
     }
 
     /// Gives back what an idle session does not need.

@@ -27,8 +27,7 @@ pub fn route(
         KeyRule::First => slot_of(args.at(1)),
         _ => match slot_of_keys(session, command, args) {
             Ok(slot) => slot,
-            Err(Unroutable::CrossSlot) => return inner.reply_error(session, ProxyError::CrossSlot),
-            Err(Unroutable::Keys(text)) => return inner.reply_text(session, &text),
+            Err(CrossSlot) => return inner.reply_error(session, ProxyError::CrossSlot),
         },
     };
     forward(session, inner, command, frame, slot);
@@ -59,24 +58,18 @@ fn forward(
     });
 }
 
-enum Unroutable {
-    CrossSlot,
-    Keys(String),
-}
+struct CrossSlot;
 
-fn slot_of_keys(
-    session: &Rc<Session>,
-    command: &'static Command,
-    args: &Args<'_>,
-) -> Result<u16, Unroutable> {
+fn slot_of_keys(session: &Rc<Session>, command: &'static Command, args: &Args<'_>) -> Result<u16, CrossSlot> {
     let mut keys = session.worker().key_indexes.borrow_mut();
     keys.clear();
-    if let Err(error) = find_keys(command, args, &mut keys) {
-        return Err(Unroutable::Keys(error.to_string()));
+    if find_keys(command, args, &mut keys).is_err() {
+        // No keys, or arguments that no node accepts: any node gives the right answer.
+        return Ok(NO_SLOT);
     }
     let mut slots = keys.iter().map(|&index| slot_of(args.at(index as usize)));
     let Some(first) = slots.next() else { return Ok(NO_SLOT) };
-    if slots.all(|slot| slot == first) { Ok(first) } else { Err(Unroutable::CrossSlot) }
+    if slots.all(|slot| slot == first) { Ok(first) } else { Err(CrossSlot) }
 }
 
 /// Splits a request over the slots of its keys; one slot only: forwards it untouched.
@@ -96,7 +89,7 @@ pub fn split(
         }
         Split::Parts(plan) => plan,
     };
-    let merge = Merge::new(kind, plan.clone(), !command.is_readonly(), worker.limits.merge_reply_bytes);
+    let merge = Merge::new(kind, plan.clone(), !command.is_read_only(), worker.limits.merge_reply_bytes);
     let seq = inner.expect(session, command, NO_SLOT, CellState::Merging(Box::new(merge)));
     for (part, part_plan) in plan.parts().iter().enumerate() {
         let errand = Errand {

@@ -1,5 +1,9 @@
 //! Promises about what happens when something moves, breaks or misbehaves.
 
+mod addresses;
+mod clients;
+mod failover;
 mod order;
 mod redirects;
 mod resend;
+mod stop;

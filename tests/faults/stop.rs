@@ -1,0 +1,147 @@
+//! SIGTERM: no owed reply is lost, the exit code is 0; a second signal ends it at once.
+
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::support::client::words;
+use crate::support::keys::key_in;
+use crate::support::node::{Answer, FakeCluster, Gate};
+use crate::support::proxy::Proxy;
+use crate::support::resp::{Value, show};
+use crate::support::{check, eventually, shared};
+
+/// Counts up a key of its own in pipelines until the proxy closes the connection; how many replies
+/// came. Every reply must be the next number.
+fn count_until_closed(proxy_addr: std::net::SocketAddr, key: &str, batch: usize, sent: &AtomicU64) -> i64 {
+    let mut client = crate::support::client::Client::connect(proxy_addr);
+    let pipeline = cmd!["INCR", key].repeat(batch);
+    let mut count = 0;
+    loop {
+        if client.try_send(&pipeline).is_err() {
+            // Closed; what it owed is still to be read.
+            let rest = client.rest();
+            return count + numbers(&rest, count);
+        }
+        for _ in 0..batch {
+            match client.try_reply() {
+                Ok(reply) => {
+                    count += 1;
+                    assert_eq!(show(&reply), show(format!(":{count}\r\n").as_bytes()));
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(_) => {
+                    let rest = client.rest();
+                    assert!(rest.is_empty(), "closed in the middle of a reply: {}", show(&rest));
+                    return count;
+                }
+            }
+        }
+    }
+}
+
+fn numbers(bytes: &[u8], before: i64) -> i64 {
+    let values = crate::support::resp::parse_all(bytes);
+    for (n, value) in values.iter().enumerate() {
+        assert_eq!(*value, Value::Int(before + n as i64 + 1));
+    }
+    values.len() as i64
+}
+
+#[test]
+fn sigterm_under_load_loses_no_owed_reply_and_exits_with_0() {
+    need_redis!();
+    let cluster = shared::cluster();
+    let mut proxy =
+        Proxy::start(&shared::seeds(cluster), &[("workers", "2"), ("drain-accept-grace", "300ms")]);
+    let addr = proxy.addr();
+    let name = shared::unique("drain");
+    let answered = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let counters: Vec<_> = (0..12usize)
+            .map(|n| {
+                let (slot, answered) = (n as u16 * 1300, &answered);
+                let key = key_in(slot, &format!("{name}:{n}"));
+                let batch = [1, 16, 200][n % 3];
+                scope.spawn(move || (key.clone(), count_until_closed(addr, &key, batch, answered)))
+            })
+            .collect();
+        eventually("load", || check(answered.load(Ordering::Relaxed) > 5000, ()));
+        proxy.signal("TERM");
+        let status = proxy.wait(Duration::from_secs(30));
+        assert_eq!(status.code(), Some(0), "{}", proxy.log());
+        let mut direct = shared::proxy().client();
+        for counter in counters {
+            let (key, replies) = counter.join().expect("a client");
+            let executed = direct.call(&cmd!["GET", key]).text().parse::<i64>().expect("a number");
+            assert_eq!(executed, replies, "{key}: executed and answered");
+        }
+    });
+    assert!(TcpStream::connect(addr).is_err(), "still listening");
+}
+
+#[test]
+fn draining_is_told_at_readyz_and_what_is_in_flight_is_finished() {
+    let fake = FakeCluster::start(1);
+    let mut proxy = Proxy::start(fake.addrs(), &[("drain-accept-grace", "500ms")]);
+    let gate = Gate::default();
+    let hold = gate.clone();
+    fake.script(move |seen| match seen.name().as_str() {
+        "GET" => Answer::Hold(hold.clone(), b"$4\r\nlate\r\n".to_vec()),
+        _ => Answer::Standard,
+    });
+    let mut busy = proxy.client();
+    let mut idle = proxy.client();
+    idle.ok(&words("PING"));
+    busy.send(&words("GET k"));
+    eventually("the request is at the node", || check(!fake.seen_named("GET").is_empty(), ()));
+    proxy.signal("TERM");
+    eventually("/readyz says 503", || check(proxy.admin("/readyz").0 == 503, ()));
+    assert_eq!(show(&idle.rest()), "\"\"", "an idle connection is closed without a word");
+    assert!(proxy.exited().is_none(), "ended with a request in flight");
+    gate.open();
+    assert_eq!(show(&busy.rest()), show(b"$4\r\nlate\r\n"));
+    assert_eq!(proxy.wait(Duration::from_secs(10)).code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    for (first, second) in [("TERM", "TERM"), ("INT", "INT"), ("TERM", "INT")] {
+        let fake = FakeCluster::start(1);
+        let mut proxy = Proxy::start(fake.addrs(), &[]);
+        fake.script(|seen| if seen.name() == "GET" { Answer::Never } else { Answer::Standard });
+        let mut client = proxy.client();
+        client.send(&words("GET k"));
+        eventually("the request is at the node", || check(!fake.seen_named("GET").is_empty(), ()));
+        proxy.signal(first);
+        eventually("it drains", || check(proxy.admin("/readyz").0 == 503, ()));
+        let start = Instant::now();
+        proxy.signal(second);
+        proxy.wait(Duration::from_secs(2));
+        assert!(start.elapsed() < Duration::from_secs(2));
+    }
+}
+
+#[test]
+fn sigint_without_clients_exits_with_0() {
+    let fake = FakeCluster::start(1);
+    let mut proxy = Proxy::start(fake.addrs(), &[]);
+    proxy.signal("INT");
+    assert_eq!(proxy.wait(Duration::from_secs(10)).code(), Some(0));
+    let mut proxy = Proxy::start(fake.addrs(), &[]);
+    assert_eq!(proxy.terminate(), Some(0));
+}
+
+#[test]
+fn drain_ends_at_its_deadline_although_a_node_never_answers() {
+    let fake = FakeCluster::start(1);
+    let mut proxy = Proxy::start(fake.addrs(), &[("drain-timeout", "1s")]);
+    fake.script(|seen| if seen.name() == "GET" { Answer::Never } else { Answer::Standard });
+    let mut client = proxy.client();
+    client.send(&words("GET k"));
+    eventually("the request is at the node", || check(!fake.seen_named("GET").is_empty(), ()));
+    let start = Instant::now();
+    proxy.signal("TERM");
+    proxy.wait(Duration::from_secs(10));
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
