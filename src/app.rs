@@ -121,7 +121,10 @@ async fn stop(workers: &Workers, accepting: tokio::task::JoinHandle<()>, signals
             () = signals.wait() => return tracing::warn!("second signal: ending at once"),
         }
         if Instant::now() >= deadline {
-            return tracing::warn!(clients = process.clients(), "drain-timeout passed with clients connected");
+            return tracing::warn!(
+                clients = process.clients(),
+                "drain-timeout passed with clients connected"
+            );
         }
     }
 }

@@ -203,7 +203,9 @@ fn judge_error(step: Step, text: &str) -> Result<(), HandshakeError> {
         "ERR" if step == Step::Auth && text.to_ascii_lowercase().contains("password") => {
             Err(HandshakeError::WrongPassword(text.to_owned()))
         }
-        "ERR" if step == Step::Hello && text.starts_with("ERR unknown command") => Err(HandshakeError::NoProto),
+        "ERR" if step == Step::Hello && text.starts_with("ERR unknown command") => {
+            Err(HandshakeError::NoProto)
+        }
         _ => Err(HandshakeError::Other(text.to_owned())),
     }
 }
@@ -269,7 +271,10 @@ mod tests {
         assert_eq!(shake.accept(1, b"-BUSY Redis is busy\r\n"), Ok(HandshakeStep::More));
         assert_eq!(shake.accept(2, b"-LOADING Redis is loading\r\n"), Err(HandshakeError::Loading));
         let full = "ERR max number of clients reached";
-        assert_eq!(shake.accept(1, b"-ERR max number of clients reached\r\n"), Err(HandshakeError::Other(full.into())));
+        assert_eq!(
+            shake.accept(1, b"-ERR max number of clients reached\r\n"),
+            Err(HandshakeError::Other(full.into()))
+        );
         assert!(matches!(shake.accept(0, b"HTTP/1.1 400\r\n"), Err(HandshakeError::Other(_))));
         assert!(matches!(shake.accept(0, b""), Err(HandshakeError::Other(_))));
     }
@@ -277,8 +282,14 @@ mod tests {
     #[test]
     fn servers_without_resp3() {
         let shake = Handshake::new(Resp::V3, &credentials(None, None), "", false);
-        assert_eq!(shake.accept(0, b"-NOPROTO unsupported protocol version\r\n"), Err(HandshakeError::NoProto));
-        assert_eq!(shake.accept(0, b"-ERR unknown command `HELLO`, with args\r\n"), Err(HandshakeError::NoProto));
+        assert_eq!(
+            shake.accept(0, b"-NOPROTO unsupported protocol version\r\n"),
+            Err(HandshakeError::NoProto)
+        );
+        assert_eq!(
+            shake.accept(0, b"-ERR unknown command `HELLO`, with args\r\n"),
+            Err(HandshakeError::NoProto)
+        );
         let blob = b"!29\r\nNOAUTH HELLO must be called..\r\n";
         assert!(matches!(shake.accept(0, blob), Err(HandshakeError::WrongPassword(_))));
     }

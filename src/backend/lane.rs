@@ -155,7 +155,12 @@ impl Lane {
 
     /// Queues a request again, with ASKING before it if asked for: both leave in one push, so nothing
     /// can come between them.
-    pub fn resend(self: &Rc<Self>, worker: &WorkerContext, parcel: Parcel, asking: bool) -> Result<(), Errand> {
+    pub fn resend(
+        self: &Rc<Self>,
+        worker: &WorkerContext,
+        parcel: Parcel,
+        asking: bool,
+    ) -> Result<(), Errand> {
         let len = parcel.bytes.len();
         let mut inner = self.inner();
         if inner.is_full(worker, len) {
@@ -190,7 +195,9 @@ impl Lane {
     pub fn flush(&self) {
         self.dirty.set(false);
         let mut inner = self.inner();
-        let LaneInner { send, writer: Some(writer), write_blocked, condemned, .. } = &mut *inner else { return };
+        let LaneInner { send, writer: Some(writer), write_blocked, condemned, .. } = &mut *inner else {
+            return;
+        };
         if *write_blocked || condemned.is_some() {
             return;
         }

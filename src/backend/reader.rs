@@ -204,7 +204,12 @@ impl Future for LaneReader {
 impl Lane {
     /// A whole reply for the ticket at the front.
     #[inline]
-    fn answer(self: &Rc<Self>, worker: &Rc<WorkerContext>, frame: &[u8], shared: Option<Bytes>) -> Result<(), BadReply> {
+    fn answer(
+        self: &Rc<Self>,
+        worker: &Rc<WorkerContext>,
+        frame: &[u8],
+        shared: Option<Bytes>,
+    ) -> Result<(), BadReply> {
         let kind = frame.first().copied().unwrap_or(0);
         if kind == b'>' {
             // A push is nobody's reply. This lane asked for none; servers may still send one.

@@ -120,7 +120,9 @@ impl WorkerContext {
         let waiting_since = match way {
             Way::Open(lane) => {
                 let asking = matches!(parcel.aim, Aim::Node { asking: true, .. });
-                return lane.resend(self, parcel, asking).map_err(|errand| (errand, ProxyError::NodeQueueFull));
+                return lane
+                    .resend(self, parcel, asking)
+                    .map_err(|errand| (errand, ProxyError::NodeQueueFull));
             }
             Way::Refreshing | Way::Unreachable(0) => now,
             Way::Unreachable(since) => since,

@@ -113,5 +113,9 @@ pub struct Parcel {
 
 /// The error for an errand whose connection was lost after it was sent.
 pub fn lost_error(errand: &Errand) -> ProxyError {
-    if errand.split && !errand.command.is_read_only() { ProxyError::PartlyFailed } else { ProxyError::ConnectionLost }
+    if errand.split && !errand.command.is_read_only() {
+        ProxyError::PartlyFailed
+    } else {
+        ProxyError::ConnectionLost
+    }
 }

@@ -142,6 +142,9 @@ mod tests {
         let rows = json.as_array().unwrap();
         assert_eq!(rows.len(), CommandTable::builtin().len());
         let swapdb = rows.iter().find(|r| r["name"] == "swapdb").unwrap();
-        assert_eq!(swapdb["error"], "ERR slotway: 'swapdb' cannot work on a cluster: a cluster has one database");
+        assert_eq!(
+            swapdb["error"],
+            "ERR slotway: 'swapdb' cannot work on a cluster: a cluster has one database"
+        );
     }
 }

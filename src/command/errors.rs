@@ -55,7 +55,8 @@ mod tests {
             b"ERR unknown command 'foo', with args beginning with: 'a' 'b' "
         );
         let long = [b'x'; 300];
-        let expected = [b"ERR unknown command '", &long[..128], b"', with args beginning with: '", &long[..128], b"' "];
+        let expected =
+            [b"ERR unknown command '", &long[..128], b"', with args beginning with: '", &long[..128], b"' "];
         assert_eq!(text(&[&long, &long, b"y"]), expected.concat());
     }
 }

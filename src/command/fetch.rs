@@ -89,7 +89,9 @@ impl Server {
             match decode(&buffer).map_err(|e| format!("{name}: {e}"))? {
                 Some((OwnedFrame::Error(error), _)) => return Err(format!("{name}: {error}")),
                 Some((frame, _)) => return Ok(frame),
-                None if buffer.len() > REPLY_BYTES_MAX => return Err(format!("{name}: the reply is too large")),
+                None if buffer.len() > REPLY_BYTES_MAX => {
+                    return Err(format!("{name}: the reply is too large"));
+                }
                 None => {}
             }
         }
@@ -100,7 +102,8 @@ impl Server {
 
 /// Which server this is, from INFO. Redis' texts are under the BSD licence up to 7.2.
 fn source(info: &str) -> Source {
-    let field = |name: &str| info.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+    let field =
+        |name: &str| info.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
     let (server, version) = match field("valkey_version") {
         Some(version) => ("valkey", version),
         None => ("redis", field("redis_version").unwrap_or("unknown")),
@@ -153,7 +156,8 @@ fn key_spec(frame: &OwnedFrame) -> Result<KeySpec, String> {
         Ok((kind, map(part.get("spec").ok_or("COMMAND: key specification without spec")?)?))
     };
     let number = |fields: &BTreeMap<String, &OwnedFrame>, name: &str| {
-        int(fields.get(name).ok_or_else(|| format!("COMMAND: key specification without {name}"))?).map(|n| n as i32)
+        int(fields.get(name).ok_or_else(|| format!("COMMAND: key specification without {name}"))?)
+            .map(|n| n as i32)
     };
     let (kind, fields) = parts("begin_search")?;
     let begin = match kind.as_str() {
@@ -169,9 +173,11 @@ fn key_spec(frame: &OwnedFrame) -> Result<KeySpec, String> {
         "range" => {
             Find::Range(number(&fields, "lastkey")?, number(&fields, "keystep")?, number(&fields, "limit")?)
         }
-        "keynum" => {
-            Find::Keynum(number(&fields, "keynumidx")?, number(&fields, "firstkey")?, number(&fields, "keystep")?)
-        }
+        "keynum" => Find::Keynum(
+            number(&fields, "keynumidx")?,
+            number(&fields, "firstkey")?,
+            number(&fields, "keystep")?,
+        ),
         _ => Find::Unknown,
     };
     let notes = spec.get("notes").map(|n| text(n)).transpose()?;

@@ -43,7 +43,12 @@ impl Index {
 
     /// The id whose name `matches`, among those with the same hash as `name`.
     #[inline]
-    pub fn find(&self, container: Option<CommandId>, name: &[u8], matches: impl Fn(CommandId) -> bool) -> Option<CommandId> {
+    pub fn find(
+        &self,
+        container: Option<CommandId>,
+        name: &[u8],
+        matches: impl Fn(CommandId) -> bool,
+    ) -> Option<CommandId> {
         if name.len() > NAME_BYTES_MAX {
             return None;
         }

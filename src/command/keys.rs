@@ -116,7 +116,8 @@ pub fn find_keys(command: &Command, args: &Args, out: &mut Vec<u32>) -> Result<(
         }
         KeyRule::First => Err(KeyError::Invalid),
         KeyRule::Range { first, last, step } => {
-            let end = if last < 0 { args.len().wrapping_add_signed(isize::from(last)) } else { last as usize };
+            let end =
+                if last < 0 { args.len().wrapping_add_signed(isize::from(last)) } else { last as usize };
             let first = usize::from(first);
             if end < first || end >= args.len() {
                 return Err(KeyError::Invalid);
@@ -170,7 +171,11 @@ enum Found {
 impl SpecSet {
     /// Calls `take` for each key with its index; with `None` to forget those before, where the strict
     /// reading failed half way and the lenient one starts.
-    fn follow<'a>(&'a self, args: &Args, mut take: impl FnMut(Option<u32>, &'a [String])) -> Result<(), KeyError> {
+    fn follow<'a>(
+        &'a self,
+        args: &Args,
+        mut take: impl FnMut(Option<u32>, &'a [String]),
+    ) -> Result<(), KeyError> {
         let count = self.strict(args, &mut take).or_else(|| {
             take(None, &[]);
             if self.lenient { self.lenient(args, &mut take) } else { None }
@@ -319,7 +324,9 @@ mod tests {
         let mut out = vec![99];
         let result = find_keys(command, &args, &mut out);
         assert_eq!(out.remove(0), 99);
-        result.map(|()| out.iter().map(|&i| String::from_utf8_lossy(args.at(i as usize)).into_owned()).collect())
+        result.map(|()| {
+            out.iter().map(|&i| String::from_utf8_lossy(args.at(i as usize)).into_owned()).collect()
+        })
     }
 
     fn found(line: &str) -> String {

@@ -88,8 +88,14 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), count);
-        for name in ["GET", "OBJECT ENCODING", "CLIENT (other subcommands)", "ACL", "XREAD (without BLOCK)", "MEMORY USAGE"]
-        {
+        for name in [
+            "GET",
+            "OBJECT ENCODING",
+            "CLIENT (other subcommands)",
+            "ACL",
+            "XREAD (without BLOCK)",
+            "MEMORY USAGE",
+        ] {
             assert!(names.contains(&name), "{name}\n{text}");
         }
         assert!(!names.contains(&"OBJECT") && !names.contains(&"ACL WHOAMI"), "{text}");

@@ -85,7 +85,8 @@ impl CommandTable {
         TABLE.get_or_init(|| {
             Self::load(data::BUILT_IN, overrides::BUILT_IN).unwrap_or_else(|error| {
                 tracing::error!(%error, "the built-in command table is broken");
-                let source = data::Source { server: String::new(), version: String::new(), licence: String::new() };
+                let source =
+                    data::Source { server: String::new(), version: String::new(), licence: String::new() };
                 CommandTable { commands: Vec::new(), index: Index::with_capacity(0), source }
             })
         })
@@ -222,7 +223,12 @@ impl CommandTable {
 // === impl Command ===
 
 impl Command {
-    fn new(id: CommandId, entry: Entry<IgnoredAny>, decision: Override, container: bool) -> Result<Self, TableError> {
+    fn new(
+        id: CommandId,
+        entry: Entry<IgnoredAny>,
+        decision: Override,
+        container: bool,
+    ) -> Result<Self, TableError> {
         let name: &'static str = String::leak(entry.name.clone());
         let fail = |what| TableError::Command(name.into(), what);
         let flags = Flags::parse(entry.flags.iter().chain(&entry.acl).map(String::as_str));
@@ -233,10 +239,14 @@ impl Command {
         let handling = match handling {
             Some(handling) => handling,
             None if container => Handling::Route,
-            None if keyless || delicate.iter().any(|&f| flags.has(f)) => return Err(fail("needs a decision")),
+            None if keyless || delicate.iter().any(|&f| flags.has(f)) => {
+                return Err(fail("needs a decision"));
+            }
             None => Handling::Route,
         };
-        if matches!(decision.route, Some(Routing::AnyPrimary)) != (keyless && handling == Handling::Route && !container) {
+        if matches!(decision.route, Some(Routing::AnyPrimary))
+            != (keyless && handling == Handling::Route && !container)
+        {
             return Err(fail("any-primary is for commands without keys"));
         }
         Ok(Self {
@@ -312,7 +322,11 @@ impl Command {
 fn decision_for(decisions: &Overrides, name: &str) -> Override {
     match decisions.get(name) {
         Some(own) => own.clone(),
-        None => name.split_once('|').and_then(|(container, _)| decisions.get(container)).cloned().unwrap_or_default(),
+        None => name
+            .split_once('|')
+            .and_then(|(container, _)| decisions.get(container))
+            .cloned()
+            .unwrap_or_default(),
     }
 }
 
@@ -377,7 +391,9 @@ fn spec(key: &KeySpec) -> Option<Spec> {
         Begin::Unknown => return None,
     };
     let find = match key.find {
-        Find::Range(last, step, limit) => Pick::Range { last: last.into(), step: size(step)?, limit: size(limit)? },
+        Find::Range(last, step, limit) => {
+            Pick::Range { last: last.into(), step: size(step)?, limit: size(limit)? }
+        }
         Find::Keynum(index, first, step) => {
             Pick::Keynum { index: size(index)?, first: size(first)?, step: size(step)? }
         }
@@ -395,7 +411,9 @@ fn key_rule(set: &SpecSet) -> KeyRule {
             return KeyRule::Specs;
         };
         let last = if *last < 0 { *last } else { *first as i64 + last };
-        let (Ok(first), Ok(last), Ok(step)) = (u16::try_from(*first), i16::try_from(last), u16::try_from(*step)) else {
+        let (Ok(first), Ok(last), Ok(step)) =
+            (u16::try_from(*first), i16::try_from(last), u16::try_from(*step))
+        else {
             return KeyRule::Specs;
         };
         whole = match whole {

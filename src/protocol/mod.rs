@@ -27,7 +27,12 @@ impl Limits {
 
     /// For requests that were accepted before.
     pub fn unlimited() -> Self {
-        Self { bulk_bytes: u64::MAX >> 1, elements: u64::MAX, inline_bytes: usize::MAX, request_bytes: u64::MAX }
+        Self {
+            bulk_bytes: u64::MAX >> 1,
+            elements: u64::MAX,
+            inline_bytes: usize::MAX,
+            request_bytes: u64::MAX,
+        }
     }
 }
 

@@ -54,7 +54,8 @@ impl Merge {
     /// executed. `limit`: most bytes of a merged reply.
     pub fn new(kind: SplitKind, plan: SplitPlan, write: bool, limit: u64) -> Self {
         let parts = plan.parts().len();
-        let values = if kind == SplitKind::ByPosition { vec![Value::default(); plan.keys()] } else { Vec::new() };
+        let values =
+            if kind == SplitKind::ByPosition { vec![Value::default(); plan.keys()] } else { Vec::new() };
         Self {
             kind,
             states: vec![PartState::Open; parts],
@@ -106,7 +107,8 @@ impl Merge {
         }
         let first = self.plan.explode(usize::from(part));
         let added = self.plan.parts().len() - first;
-        let number = u16::try_from(first).ok().filter(|n| usize::from(*n) + added <= usize::from(u16::MAX))?;
+        let number =
+            u16::try_from(first).ok().filter(|n| usize::from(*n) + added <= usize::from(u16::MAX))?;
         self.finish_part(part);
         self.states.resize(first + added, PartState::Open);
         self.left += added;
@@ -234,7 +236,9 @@ impl Merge {
             let range = value.start as usize..(value.start + value.len) as usize;
             let slice = (value.source as usize).checked_sub(1).and_then(|index| self.slices.get(index));
             match slice {
-                Some(bytes) if range.len() >= LARGE && range.end <= bytes.len() => out.push(bytes.slice(range)),
+                Some(bytes) if range.len() >= LARGE && range.end <= bytes.len() => {
+                    out.push(bytes.slice(range))
+                }
                 Some(bytes) => out.append(bytes.get(range).unwrap_or(&[]), || pool.take()),
                 None => out.append(self.arena.get(range).unwrap_or(&[]), || pool.take()),
             }

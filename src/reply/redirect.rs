@@ -81,7 +81,13 @@ fn parse_target(rest: &[u8]) -> Option<(u16, Target<'_>)> {
 /// Sends the request on to where it belongs, or again later. False when `frame` is what the client
 /// gets.
 #[cold]
-pub fn follow(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, errand: &Errand, request: &Bytes, frame: &[u8]) -> bool {
+pub fn follow(
+    worker: &Rc<WorkerContext>,
+    lane: &Rc<Lane>,
+    errand: &Errand,
+    request: &Bytes,
+    frame: &[u8],
+) -> bool {
     let Some(redirect) = parse(frame) else { return false };
     match redirect {
         Redirect::Moved { slot, target } | Redirect::Ask { slot, target } => {
@@ -178,7 +184,13 @@ mod tests {
         assert_eq!(parse(b"-MOVED 1 :7\r\n"), Some(Redirect::Moved { slot: 1, target: target("", 7) }));
         assert_eq!(parse(b"-TRYAGAIN Multiple keys request\r\n"), Some(Redirect::TryAgain));
         assert_eq!(parse(b"-READONLY You can't\r\n"), Some(Redirect::NotNow));
-        for other in [&b"-ERR x\r\n"[..], b"-MOVED\r\n", b"-MOVED x y:1\r\n", b"-MOVED 1 host\r\n", b"-MOVED 1 a:1 b\r\n"] {
+        for other in [
+            &b"-ERR x\r\n"[..],
+            b"-MOVED\r\n",
+            b"-MOVED x y:1\r\n",
+            b"-MOVED 1 host\r\n",
+            b"-MOVED 1 a:1 b\r\n",
+        ] {
             assert_eq!(parse(other), None);
         }
     }

@@ -79,7 +79,8 @@ impl SessionInner {
     pub fn fail(&mut self, session: &Rc<Session>, errand: &Errand, error: ProxyError) {
         let worker = session.worker();
         worker.counters.error(error);
-        let part = errand.split && self.pending.merge_part(errand.seq, |merge| merge.fail_part(errand.part, error));
+        let part =
+            errand.split && self.pending.merge_part(errand.seq, |merge| merge.fail_part(errand.part, error));
         if part || self.pending.settle(errand.seq, &error_line(error)) {
             self.settled_one(session, worker);
         } else if self.is_flowing(errand.seq) {

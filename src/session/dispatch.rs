@@ -84,7 +84,13 @@ impl SessionInner {
 
     /// A cell for the request at hand, to be answered later.
     #[inline]
-    pub fn expect(&mut self, session: &Rc<Session>, command: &'static Command, slot: u16, state: CellState) -> u32 {
+    pub fn expect(
+        &mut self,
+        session: &Rc<Session>,
+        command: &'static Command,
+        slot: u16,
+        state: CellState,
+    ) -> u32 {
         session.watch();
         self.pending.push(command.class, slot, session.worker().clock.now(), state)
     }

@@ -30,7 +30,11 @@ impl Session {
         if !inner.out.is_empty() || inner.partial.is_some() {
             let stalled_at = inner.progress.saturating_add(limits.stall);
             if stalled_at <= now {
-                tracing::info!(client = self.id, unsent = inner.out.len(), "closing a client that makes no progress");
+                tracing::info!(
+                    client = self.id,
+                    unsent = inner.out.len(),
+                    "closing a client that makes no progress"
+                );
                 inner.broken = Some(CloseReason::Stalled);
                 inner.wake();
                 return None;

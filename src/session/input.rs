@@ -30,7 +30,12 @@ pub fn take_scratch(session: &Rc<Session>, inner: &mut SessionInner, data: &[u8]
                 scanner.reset();
             }
             Ok(Scanned::Inline(len)) => {
-                dispatch(session, inner, Frame { bytes: scanner.inline_frame(), shared: None }, scanner.spans());
+                dispatch(
+                    session,
+                    inner,
+                    Frame { bytes: scanner.inline_frame(), shared: None },
+                    scanner.spans(),
+                );
                 pos += len;
                 scanner.reset();
             }
@@ -67,7 +72,12 @@ pub fn take_partial(session: &Rc<Session>, inner: &mut SessionInner) {
                 scanner.reset();
             }
             Ok(Scanned::Inline(len)) => {
-                dispatch(session, inner, Frame { bytes: scanner.inline_frame(), shared: None }, scanner.spans());
+                dispatch(
+                    session,
+                    inner,
+                    Frame { bytes: scanner.inline_frame(), shared: None },
+                    scanner.spans(),
+                );
                 let _ = buffer.split_to(len);
                 scanner.reset();
             }

@@ -55,7 +55,8 @@ impl SessionInner {
                 continue;
             }
             let keys = keys.get_or_insert_with(|| keys_of(request, executed.command));
-            held.overtaken |= keys_of(&held.parcel.bytes, errand.command).iter().any(|key| keys.contains(key));
+            held.overtaken |=
+                keys_of(&held.parcel.bytes, errand.command).iter().any(|key| keys.contains(key));
         }
     }
 
@@ -144,7 +145,9 @@ fn precedes(errand: &Errand, place: (u32, u16)) -> bool {
 /// its key: such requests are routed by their slot and never split.
 fn keys_of(request: &[u8], command: &'static Command) -> Vec<Vec<u8>> {
     let mut scanner = RequestScanner::new();
-    let Ok(Scanned::Request(_)) = scanner.scan(request, &Limits::unlimited(), true) else { return Vec::new() };
+    let Ok(Scanned::Request(_)) = scanner.scan(request, &Limits::unlimited(), true) else {
+        return Vec::new();
+    };
     let args = Args::new(request, scanner.spans());
     let mut indexes = Vec::new();
     match crate::command::keys::find_keys(command, &args, &mut indexes) {

@@ -106,4 +106,3 @@ pub fn split(
         worker.send_new(inner, errand, None, bytes.len(), |run| bytes.write(run));
     }
 }
-

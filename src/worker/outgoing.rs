@@ -113,7 +113,11 @@ impl Outgoing {
     }
 
     /// Writes until nothing is left or the socket takes no more. Buffers that are done go to `done`.
-    pub fn write_to(&mut self, socket: &WriteSide, mut done: impl FnMut(Vec<u8>)) -> io::Result<(Flushed, usize)> {
+    pub fn write_to(
+        &mut self,
+        socket: &WriteSide,
+        mut done: impl FnMut(Vec<u8>),
+    ) -> io::Result<(Flushed, usize)> {
         let mut total = 0;
         while self.len > 0 {
             let taken = if self.queue.is_empty() {

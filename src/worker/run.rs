@@ -94,7 +94,14 @@ fn on_tick(worker: &Rc<WorkerContext>, draining: bool) {
     worker.wheel.turn(now, |index, id| worker.sessions.borrow().get(index, id));
     worker.serve_waiting();
     if draining {
-        let some: Vec<_> = worker.sessions.borrow().iter().filter(|s| !s.inner().draining).take(DRAINED_PER_STEP).cloned().collect();
+        let some: Vec<_> = worker
+            .sessions
+            .borrow()
+            .iter()
+            .filter(|s| !s.inner().draining)
+            .take(DRAINED_PER_STEP)
+            .cloned()
+            .collect();
         for session in some {
             session.drain();
         }
@@ -144,7 +151,9 @@ fn into_transport(accepted: Accepted) -> std::io::Result<Parts> {
             let local = stream.local_addr().ok();
             Ok((Transport::Tcp(stream), Some(peer), local))
         }
-        Accepted::Unix(stream) => Ok((Transport::Unix(tokio::net::UnixStream::from_std(stream)?), None, None)),
+        Accepted::Unix(stream) => {
+            Ok((Transport::Unix(tokio::net::UnixStream::from_std(stream)?), None, None))
+        }
     }
 }
 
