@@ -1,4 +1,5 @@
-//! Single steps of the data path, without a network: cutting requests and replies out of bytes, hash slots, the slot table.
+//! Single steps of the data path, without a network: cutting requests and replies out of bytes, hash slots, the slot
+//! table, the command table, splitting a request, merging the replies of its parts.
 //!
 //! Owns the inputs: those of the end-to-end workloads, built before the clock starts. It must never be read as the cost
 //! of a request: most of that is the kernel's.
@@ -9,12 +10,19 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use slotway::command::SplitKind;
+use slotway::command::table::CommandTable;
 use slotway::protocol::Limits;
 use slotway::protocol::reply::{ReplyScanner, array_elements};
+use slotway::protocol::request::{Args, Span};
 use slotway::protocol::scan::{RequestScanner, Scanned};
+use slotway::reply::merge::Merge;
 use slotway::router::slot::slot_of;
+use slotway::router::split::{PartBytes, Split, SplitPlan, split};
 use slotway::topology::node::{Node, NodeAddr, NodeId};
 use slotway::topology::table::{Shard, SlotTable};
+use slotway::worker::outgoing::Outgoing;
+use slotway::worker::pool::BufferPool;
 
 fn command(args: &[&str]) -> Vec<u8> {
     let bulks: String = args.iter().map(|arg| format!("${}\r\n{arg}\r\n", arg.len())).collect();
@@ -163,5 +171,107 @@ fn table(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, request_scanner, request_scanner_in_pieces, reply_scanner, slot, table);
+fn command_table(criterion: &mut Criterion) {
+    let table = CommandTable::builtin();
+    let mut group = criterion.benchmark_group("command table");
+    for (title, args) in [("get", &["GET", "key"][..]), ("subcommand", &["object", "encoding", "key"])] {
+        let request = command(args);
+        let spans = spans(&request);
+        group.bench_function(title, |bencher| {
+            bencher.iter(|| table.lookup(black_box(&Args::new(&request, &spans))));
+        });
+    }
+    group.finish();
+}
+
+/// Where the arguments of a whole request lie.
+fn spans(request: &[u8]) -> Vec<Span> {
+    let mut scanner = RequestScanner::new();
+    assert_eq!(scanner.scan(request, &Limits::default(), true), Ok(Scanned::Request(request.len())));
+    scanner.spans().to_vec()
+}
+
+/// The plan of a request whose keys lie in several slots.
+fn plan_of(args: &Args<'_>, step: usize) -> SplitPlan {
+    match split(args, step) {
+        Split::Parts(plan) => plan,
+        Split::OneSlot(_) => unreachable!("keys of several slots"),
+    }
+}
+
+/// From the arguments of a request to the bytes of all its parts.
+fn splitting(criterion: &mut Criterion) {
+    let value = "v".repeat(64);
+    let keys = keys(10);
+    let pairs = keys.iter().flat_map(|key| [key.as_str(), value.as_str()]);
+    let mset = command(&std::iter::once("MSET").chain(pairs).collect::<Vec<_>>());
+    let inputs = [
+        ("mget of 10 keys", mget(10), 1),
+        ("mset of 10 keys", mset, 2),
+        ("mget of 1,000 keys", mget(1_000), 1),
+    ];
+    let mut group = criterion.benchmark_group("split");
+    for (name, request, step) in &inputs {
+        let spans = spans(request);
+        let args = Args::new(request, &spans);
+        let mut out = Vec::with_capacity(2 * request.len());
+        group.bench_function(*name, |bencher| {
+            bencher.iter(|| {
+                out.clear();
+                let plan = plan_of(black_box(&args), *step);
+                for part in 0..plan.parts().len() {
+                    PartBytes::new(args, &plan, part, *step).write(&mut out);
+                }
+                out.len()
+            });
+        });
+    }
+    group.finish();
+}
+
+/// From the replies of all parts to the bytes for the client.
+fn merging(criterion: &mut Criterion) {
+    let pool = BufferPool::default();
+    let mut group = criterion.benchmark_group("merge");
+    for (name, kind, keys) in [
+        ("mget of 10 keys", SplitKind::ByPosition, 10),
+        ("mget of 1,000 keys", SplitKind::ByPosition, 1_000),
+        ("del of 10 keys", SplitKind::Sum, 10),
+    ] {
+        let request = mget(keys);
+        let spans = spans(&request);
+        let plan = plan_of(&Args::new(&request, &spans), 1);
+        let reply = |part| match (kind, plan.positions(part).len()) {
+            (SplitKind::ByPosition, values) => {
+                [format!("*{values}\r\n").into_bytes(), bulk(64).repeat(values)].concat()
+            }
+            (_, count) => format!(":{count}\r\n").into_bytes(),
+        };
+        let replies: Vec<Vec<u8>> = (0..plan.parts().len()).map(reply).collect();
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let mut merge = Merge::new(kind, plan.clone(), false, 1 << 30);
+                for (part, reply) in replies.iter().enumerate() {
+                    merge.accept(part as u16, black_box(reply), None);
+                }
+                let mut out = Outgoing::default();
+                merge.write(&mut out, &pool);
+                out.len()
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(
+    benches,
+    request_scanner,
+    request_scanner_in_pieces,
+    reply_scanner,
+    slot,
+    table,
+    command_table,
+    splitting,
+    merging
+);
 criterion_main!(benches);

@@ -2,10 +2,14 @@
 //!
 //! `support` starts real servers, fake nodes and the real proxy binary; `path` holds the promises
 //! about answers, `faults` those about what happens when something breaks. README.md maps both.
+//! `contract` holds what others script against, `tidy` the house rules.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[macro_use]
 mod support;
 
+mod commands;
+mod contract;
 mod faults;
 mod path;
+mod tidy;

@@ -109,6 +109,9 @@ pub fn measure(target: &Target, workload: &Workload, pool: &Pool, time: Duration
     let outcome = load.run(pool, Plan::For(time, rng))?;
     let (after, load_after) = (Usage::of(target.pid)?, Usage::of(std::process::id())?);
     refuse_errors(&outcome, target)?;
+    if after.since(before).cpu_ns == 0 {
+        return Err(format!("process {} used no CPU: is it the one that listens?", target.pid).into());
+    }
     let load_cpu_ns = load_after.since(load_before).cpu_ns;
     Ok(Sample { outcome, used: after.since(before), load_cpu_ns, peak_kib: peak_kib(target.pid) })
 }

@@ -17,6 +17,10 @@ const START_MAX: Duration = Duration::from_secs(30);
 /// Ports are taken from here: below the ports the kernel gives to clients, also with the cluster bus at + 10,000.
 const FREE_PORTS: std::ops::Range<u16> = 15_000..22_000;
 const BUS_OFFSET: u16 = 10_000;
+const REDIS_OPTIONS: &str =
+    "--bind 127.0.0.1 --appendonly no --maxclients 20000 --tcp-backlog 2048 --loglevel warning";
+/// Three for nutcracker, one for HAProxy.
+const STANDALONE: usize = 4;
 
 /// Running redis-servers.
 pub struct Servers {
@@ -34,25 +38,21 @@ impl Servers {
     /// When redis-server is missing or does not come up.
     pub fn start(folder: &Path, replicas: bool, cluster_port: Option<u16>) -> Result<Self> {
         let nodes = if replicas { 6 } else { 3 };
-        let mut processes = Vec::new();
-        let mut cluster = Vec::new();
+        let (mut processes, mut cluster, mut standalone) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..nodes {
-            let port = cluster_port.map_or_else(free_port, |first| Ok(first + index))?;
+            let port = cluster_port.map_or_else(free_port, |first| wanted_port(first + index))?;
             cluster.push(loopback(port));
-            processes.push(start_redis(
-                folder,
-                port,
-                &["--cluster-enabled", "yes", "--cluster-node-timeout", "15000"],
-            )?);
+            let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "15000"];
+            processes.push(start_redis(folder, port, &options)?);
         }
-        let mut standalone = Vec::new();
-        for _ in 0..4 {
+        for _ in 0..STANDALONE {
             let port = free_port()?;
             standalone.push(loopback(port));
             processes.push(start_redis(folder, port, &[])?);
         }
-        for addr in cluster.iter().chain(&standalone) {
-            wait_for(*addr, &[&["PING"]])?;
+        // What answered must be what was started here.
+        if !processes.iter_mut().all(Process::is_running) {
+            return Err("a redis-server ended at once".into());
         }
         join(&cluster, replicas)?;
         Ok(Self { cluster, standalone, _processes: processes })
@@ -62,22 +62,16 @@ impl Servers {
 fn start_redis(folder: &Path, port: u16, more: &[&str]) -> Result<Process> {
     let home = folder.join(format!("redis-{port}"));
     std::fs::create_dir_all(&home)?;
-    let port = port.to_string();
+    let number = port.to_string();
     let home_text = home.to_string_lossy();
-    let mut args = vec!["--port", &port, "--bind", "127.0.0.1", "--dir", &home_text, "--save", ""];
-    args.extend([
-        "--appendonly",
-        "no",
-        "--maxclients",
-        "20000",
-        "--tcp-backlog",
-        "2048",
-        "--loglevel",
-        "warning",
-    ]);
+    let mut args = vec!["--port", &number, "--dir", &home_text, "--save", ""];
+    args.extend(REDIS_OPTIONS.split(' '));
     args.extend(more);
     let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
-    Process::start("redis-server", &args, &home.join("log"))
+    let process = Process::start("redis-server", &args, &home.join("log"))?;
+    // Once it listens its port no longer looks free.
+    wait_for(loopback(port), &[&["PING"]])?;
+    Ok(process)
 }
 
 /// Makes one cluster of the nodes and waits until each of them says so.
@@ -149,14 +143,18 @@ fn pause_until(deadline: Instant, what: &str) -> Result<()> {
 /// # Errors
 /// When a hundred tries found none.
 pub fn free_port() -> Result<u16> {
-    for _ in 0..100 {
-        let port = fastrand::u16(FREE_PORTS);
-        let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-        if is_free(port) && is_free(port + BUS_OFFSET) {
-            return Ok(port);
-        }
-    }
-    Err("no free port on 127.0.0.1".into())
+    let mut tries = std::iter::repeat_with(|| fastrand::u16(FREE_PORTS)).take(100);
+    tries.find(|port| is_free(*port)).ok_or_else(|| "no free port on 127.0.0.1".into())
+}
+
+/// This port, if it is free: a server of someone else must never become part of our cluster.
+fn wanted_port(port: u16) -> Result<u16> {
+    if is_free(port) { Ok(port) } else { Err(format!("port {port} or its cluster bus port is taken").into()) }
+}
+
+fn is_free(port: u16) -> bool {
+    let can_listen = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    port.checked_add(BUS_OFFSET).is_some_and(|bus| can_listen(port) && can_listen(bus))
 }
 
 /// 127.0.0.1 with this port.

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::str::FromStr;
 
 use crate::Result;
-use crate::process::{Process, is_on_path};
+use crate::process::{Process, is_on_path, niceness};
 use crate::servers::{Servers, free_port, loopback, wait_for};
 
 /// The targets this harness can start.
@@ -75,6 +75,14 @@ pub fn start(
         targets.push(Target { name, addr, pid, _process: None });
     }
     for target in &targets {
+        // Who runs first gets smaller batches: at different priorities nothing can be compared.
+        if niceness(target.pid) != niceness(std::process::id()) {
+            return Err(format!(
+                "{} (process {}) is gone or has another nice value",
+                target.name, target.pid
+            )
+            .into());
+        }
         let probes: Vec<[&str; 2]> = PROBES.iter().map(|key| ["GET", *key]).collect();
         let probes: Vec<&[&str]> = probes.iter().map(<[&str; 2]>::as_slice).collect();
         wait_for(target.addr, &probes).map_err(|error| format!("{}: {error}", target.name))?;

@@ -27,6 +27,11 @@ pub struct WaitingRoom {
 }
 
 impl WaitingRoom {
+    /// Bytes of the requests that wait.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
         self.queue.len()

@@ -10,10 +10,14 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::{Builder, LocalOptions};
 
 use self::options::ConfigOptions;
-use crate::config::{self, ConfigError};
+use crate::app::settings;
+use crate::command;
+use crate::config::{self, ConfigError, Sources};
 use crate::telemetry::logging;
+use crate::topology;
 
 /// A slot-aware Redis Cluster proxy: one address, any Redis client.
 #[derive(Debug, Parser)]
@@ -29,6 +33,24 @@ enum Command {
     Serve(ConfigOptions),
     /// Validate a configuration and print the effective one with the origin of every value.
     Check(ConfigOptions),
+    /// Print what a cluster looks like to slotway.
+    Topology {
+        #[command(flatten)]
+        options: ConfigOptions,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the command table: what is routed, split, answered here or refused, and why.
+    Commands {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// Print the table data of this server's COMMAND instead, as src/command/commands.json holds
+        /// it. Logs in with SLOTWAY_UPSTREAM_USERNAME and SLOTWAY_UPSTREAM_PASSWORD, where set.
+        #[arg(long, value_name = "HOST:PORT")]
+        from: Option<String>,
+    },
     /// Start a throw-away Redis Cluster and slotway in front of it.
     Demo {
         /// Where clients connect; the next free port is taken if this one is in use.
@@ -79,6 +101,12 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(options) => serve(&options),
         Command::Check(options) => check(&options),
+        Command::Topology { options, json } => topology(&options, json),
+        Command::Commands { json, from: None } => {
+            print(&command::dump::print_table(json));
+            Ok(())
+        }
+        Command::Commands { from: Some(server), .. } => commands_of(&server),
         Command::Demo { listen, admin_listen } => {
             crate::demo::run(listen, admin_listen).map_err(|error| Failure::Runtime(error.to_string()))
         }
@@ -101,6 +129,34 @@ fn check(options: &ConfigOptions) -> Result<(), Failure> {
         let _closed = writeln!(stderr, "slotway: warning: {warning}");
     }
     print(&config::render::effective_text(&loaded.config, Some(&loaded.origins)));
+    Ok(())
+}
+
+fn topology(options: &ConfigOptions, json: bool) -> Result<(), Failure> {
+    let config = config::load(&options.sources().map_err(Failure::Usage)?)?.config;
+    let credentials = settings::credentials(&config).map_err(Failure::Usage)?;
+    let asked = settings::topology(&config, credentials);
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .map_err(|error| Failure::Runtime(format!("cannot start the runtime: {error}")))?;
+    let seen = runtime.block_on(topology::fetch_once(asked)).map_err(|e| Failure::Runtime(e.to_string()))?;
+    match json {
+        true => print(&(topology::render_json(&seen) + "\n")),
+        false => print(&topology::render_text(&seen)),
+    }
+    Ok(())
+}
+
+/// The environment is the only source beside the address: a server's table needs nothing else.
+fn commands_of(server: &str) -> Result<(), Failure> {
+    let flags = vec![("seeds".to_owned(), server.to_owned(), "--from".to_owned())];
+    let config = config::load(&Sources { file: None, env: options::environment(), flags })?.config;
+    let user = config.upstream_username.as_deref();
+    let password = config.upstream_password.as_ref().map(|secret| String::from_utf8_lossy(secret.expose()));
+    for seed in &config.seeds {
+        print(&command::dump::fetch(&seed.to_string(), user, password.as_deref()).map_err(Failure::Runtime)?);
+    }
     Ok(())
 }
 

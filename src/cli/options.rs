@@ -45,10 +45,7 @@ impl ConfigOptions {
                 Err(error) => return Err(format!("--config: cannot read {}: {error}", path.display())),
             },
         };
-        let env = std::env::vars_os()
-            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
-            .collect();
-        Ok(Sources { file, env, flags: self.flags()? })
+        Ok(Sources { file, env: environment(), flags: self.flags()? })
     }
 
     fn flags(&self) -> Result<Vec<(String, String, String)>, String> {
@@ -73,4 +70,10 @@ impl ConfigOptions {
         }
         Ok(flags)
     }
+}
+
+/// The process' environment. What is not UTF-8 becomes a value that no key accepts.
+pub(super) fn environment() -> Vec<(String, String)> {
+    let text = |os: std::ffi::OsString| os.to_string_lossy().into_owned();
+    std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
 }

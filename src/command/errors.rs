@@ -30,9 +30,10 @@ pub fn unknown_subcommand(container: &Command, args: &Args) -> Vec<u8> {
     [b"ERR unknown subcommand '", subcommand, b"'. Try ", name.as_bytes(), b" HELP."].concat()
 }
 
-/// Too few or too many arguments.
+/// Too few or too many arguments. EXEC gives up its transaction with it.
 pub fn wrong_arity(command: &Command) -> String {
-    format!("ERR wrong number of arguments for '{}' command", command.name)
+    let code = if command.name == "exec" { "EXECABORT Transaction discarded because of:" } else { "ERR" };
+    format!("{code} wrong number of arguments for '{}' command", command.name)
 }
 
 /// What C's `%.*s` prints: up to the first NUL, at most `max` bytes.

@@ -31,12 +31,14 @@ impl Index {
     pub fn insert(&mut self, container: Option<CommandId>, name: &str, id: CommandId) {
         let hash = hash(container, name.as_bytes());
         let size = self.cells.len();
-        for step in 0..size {
-            if let Some(cell) = self.cells.get_mut((hash as usize + step) & (size - 1)) {
-                if !cell.used {
+        let free = (0..size).map(|step| (hash as usize + step) & (size - 1));
+        for at in free {
+            match self.cells.get_mut(at) {
+                Some(cell) if !cell.used => {
                     *cell = Cell { hash, id: id.0, used: true };
                     return;
                 }
+                _ => {}
             }
         }
     }

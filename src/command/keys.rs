@@ -210,7 +210,12 @@ impl SpecSet {
             match spec.locate(args, lenient_number) {
                 Found::Keys(..) if spec.incomplete && !replaces => return None,
                 Found::Keys(..) if replaced => {}
-                Found::Keys(first, last, step) => count += spec.hand_over(first, last, step, take),
+                Found::Keys(first, last, step) => {
+                    // Of keys found this way Redis says how they are used for MIGRATE only.
+                    let named = spec.incomplete;
+                    let mut take = |index, flags| take(index, if named { flags } else { &[] });
+                    count += spec.hand_over(first, last, step, &mut take);
+                }
                 Found::Misfit if matches!(spec.begin, Start::Index(_)) => return None,
                 Found::Absent | Found::Misfit => {}
             }

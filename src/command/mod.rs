@@ -11,6 +11,7 @@ pub mod errors;
 pub mod fetch;
 pub mod flags;
 mod index;
+mod join;
 pub mod keys;
 pub mod local;
 pub mod options;

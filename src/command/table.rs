@@ -6,12 +6,14 @@ use std::sync::OnceLock;
 
 use serde::de::IgnoredAny;
 
-use super::data::{self, Begin, Entry, File, Find, KeySpec};
+use super::data::{self, Entry, File};
+use super::errors;
 use super::flags::Flags;
 use super::index::Index;
-use super::keys::{KeyRule, Pick, Spec, SpecSet, Start};
+use super::join::decision_for;
+use super::keys::{KeyRule, SpecSet};
 use super::options::OptionScan;
-use super::overrides::{self, KeyUse, Override, Overrides, Refusal, Routing};
+use super::overrides::{self, KeyUse, Override, Overrides};
 use super::{CommandClass, CommandId, Handling};
 use crate::protocol::request::Args;
 
@@ -28,7 +30,7 @@ pub struct Command {
     pub class: CommandClass,
     /// How its keys are found.
     pub key_rule: KeyRule,
-    /// What is done with it, before its arguments are looked at; see `handling_for`.
+    /// What is done with it where its options do not say otherwise; see `handling_for`.
     pub handling: Handling,
     /// Its container, if it is a subcommand.
     pub container: Option<CommandId>,
@@ -41,7 +43,7 @@ pub struct Command {
     /// True if the server `commands.json` comes from does not have it.
     pub added: bool,
     pub(super) specs: SpecSet,
-    conditional: Option<(OptionScan, &'static str)>,
+    pub(super) conditional: Option<(OptionScan, &'static str)>,
 }
 
 /// What a request's name stands for.
@@ -173,6 +175,22 @@ impl CommandTable {
         }
     }
 
+    /// The error Redis gives for a wrong number of arguments, if it is wrong.
+    #[inline]
+    pub fn arity_error(&self, command: &Command, args: &Args) -> Option<String> {
+        if command.arity_ok(args.len()) { None } else { Some(errors::wrong_arity(command)) }
+    }
+
+    /// The error Redis gives for a request that names no command; empty for one that does. It quotes the
+    /// client, so it need not be UTF-8.
+    pub fn unknown_error(&self, lookup: &Lookup, args: &Args) -> Vec<u8> {
+        match lookup {
+            Lookup::Found(_) => Vec::new(),
+            Lookup::UnknownCommand => errors::unknown_command(args),
+            Lookup::UnknownSubcommand(container) => errors::unknown_subcommand(container, args),
+        }
+    }
+
     /// A command by its full name (`object|encoding`), in any letter case.
     pub fn by_name(&self, name: impl AsRef<[u8]>) -> Option<&Command> {
         let mut parts = name.as_ref().splitn(2, |&b| b == b'|');
@@ -223,49 +241,6 @@ impl CommandTable {
 // === impl Command ===
 
 impl Command {
-    fn new(
-        id: CommandId,
-        entry: Entry<IgnoredAny>,
-        decision: Override,
-        container: bool,
-    ) -> Result<Self, TableError> {
-        let name: &'static str = String::leak(entry.name.clone());
-        let fail = |what| TableError::Command(name.into(), what);
-        let flags = Flags::parse(entry.flags.iter().chain(&entry.acl).map(String::as_str));
-        let specs = spec_set(&entry.keys, &decision, flags).map_err(fail)?;
-        let (handling, conditional) = handling(name, &decision).map_err(fail)?;
-        let keyless = specs.specs.is_empty();
-        let delicate = [Flags::ADMIN, Flags::PUBSUB, Flags::BLOCKING, Flags::ASKING, Flags::DANGEROUS];
-        let handling = match handling {
-            Some(handling) => handling,
-            None if container => Handling::Route,
-            None if keyless || delicate.iter().any(|&f| flags.has(f)) => {
-                return Err(fail("needs a decision"));
-            }
-            None => Handling::Route,
-        };
-        if matches!(decision.route, Some(Routing::AnyPrimary))
-            != (keyless && handling == Handling::Route && !container)
-        {
-            return Err(fail("any-primary is for commands without keys"));
-        }
-        Ok(Self {
-            id,
-            name,
-            flags,
-            class: class(handling, flags),
-            key_rule: key_rule(&specs),
-            handling,
-            container: None,
-            subcommands: Vec::new(),
-            entry,
-            decision,
-            added: false,
-            specs,
-            conditional,
-        })
-    }
-
     /// What is done with this request of it.
     #[inline]
     pub fn handling_for(&self, args: &Args) -> Handling {
@@ -313,120 +288,5 @@ impl Command {
     pub(super) fn key_use(&self, args: &Args) -> Option<&[String]> {
         let KeyUse { option, with, without } = self.decision.key_use.as_ref()?;
         Some(if option.first(args).is_some() { with } else { without })
-    }
-}
-
-// === joining the two files ===
-
-/// A command's own line, else its container's. What belongs to the container alone is left out.
-fn decision_for(decisions: &Overrides, name: &str) -> Override {
-    match decisions.get(name) {
-        Some(own) => own.clone(),
-        None => name
-            .split_once('|')
-            .and_then(|(container, _)| decisions.get(container))
-            .cloned()
-            .unwrap_or_default(),
-    }
-}
-
-type Handled = (Option<Handling>, Option<(OptionScan, &'static str)>);
-
-fn handling(name: &str, decision: &Override) -> Result<Handled, &'static str> {
-    let error = |refusal: Refusal| -> Result<&'static str, &'static str> {
-        let reason = decision.reason.as_deref().ok_or("refused without a reason")?;
-        Ok(String::leak(refusal.error(name, reason)))
-    };
-    match (decision.split, decision.local, decision.route, decision.refuse, &decision.refuse_with) {
-        (None, None, None, None, None) => Ok((None, None)),
-        (Some(kind), None, None, None, None) => Ok((Some(Handling::Split(kind)), None)),
-        (None, Some(local), None, None, None) => Ok((Some(Handling::Local(local)), None)),
-        (None, None, Some(_), None, None) => Ok((Some(Handling::Route), None)),
-        (None, None, None, Some(refusal), None) => Ok((Some(Handling::Refuse(error(refusal)?)), None)),
-        (None, None, Some(_), Some(refusal), Some(option)) => {
-            Ok((Some(Handling::Route), Some((option.clone(), error(refusal)?))))
-        }
-        _ => Err("more than one decision"),
-    }
-}
-
-fn class(handling: Handling, flags: Flags) -> CommandClass {
-    match handling {
-        Handling::Local(_) => CommandClass::Local,
-        Handling::Split(_) => CommandClass::MultiKey,
-        Handling::Refuse(_) => CommandClass::Other,
-        Handling::Route if flags.has(Flags::SCRIPTING) => CommandClass::Script,
-        Handling::Route if flags.has(Flags::WRITE) => CommandClass::Write,
-        Handling::Route if flags.has(Flags::READONLY) => CommandClass::Read,
-        Handling::Route => CommandClass::Other,
-    }
-}
-
-fn spec_set(keys: &[KeySpec], decision: &Override, flags: Flags) -> Result<SpecSet, &'static str> {
-    let mut specs = Vec::new();
-    for key in keys.iter().filter(|key| !key.flags.iter().any(|f| f == "not_key")) {
-        match spec(key) {
-            Some(spec) => specs.push(spec),
-            None if decision.ignore_unknown_keys => {}
-            None => return Err("has keys the server cannot tell; ignore-unknown-keys, if that is right"),
-        }
-    }
-    if let Some(extra) = &decision.key_option {
-        specs.push(Spec {
-            begin: Start::Option(extra.option.clone()),
-            find: Pick::Range { last: 0, step: 1, limit: 0 },
-            incomplete: false,
-            flags: extra.flags.clone(),
-        });
-    }
-    let (lenient, keys_optional) = (flags.has(Flags::MOVABLEKEYS), flags.has(Flags::NO_MANDATORY_KEYS));
-    Ok(SpecSet { specs, lenient, keys_optional })
-}
-
-fn spec(key: &KeySpec) -> Option<Spec> {
-    let size = |number: i32| usize::try_from(number).ok();
-    let begin = match &key.begin {
-        Begin::Index(index) => Start::Index(size(*index)?),
-        Begin::Keyword(word, from) => Start::Keyword(word.clone(), *from),
-        Begin::Unknown => return None,
-    };
-    let find = match key.find {
-        Find::Range(last, step, limit) => {
-            Pick::Range { last: last.into(), step: size(step)?, limit: size(limit)? }
-        }
-        Find::Keynum(index, first, step) => {
-            Pick::Keynum { index: size(index)?, first: size(first)?, step: size(step)? }
-        }
-        Find::Unknown => return None,
-    };
-    let incomplete = key.flags.iter().any(|f| f == "incomplete");
-    Some(Spec { begin, find, incomplete, flags: key.flags.clone() })
-}
-
-/// The cheapest rule that says the same: specifications that follow each other without a gap are one range.
-fn key_rule(set: &SpecSet) -> KeyRule {
-    let mut whole: Option<(u16, i16, u16)> = None;
-    for spec in &set.specs {
-        let (Start::Index(first), Pick::Range { last, step, limit: 0 }) = (&spec.begin, &spec.find) else {
-            return KeyRule::Specs;
-        };
-        let last = if *last < 0 { *last } else { *first as i64 + last };
-        let (Ok(first), Ok(last), Ok(step)) =
-            (u16::try_from(*first), i16::try_from(last), u16::try_from(*step))
-        else {
-            return KeyRule::Specs;
-        };
-        whole = match whole {
-            None => Some((first, last, step.max(1))),
-            Some((start, end, 1)) if end >= 0 && i32::from(first) == i32::from(end) + 1 && step == 1 => {
-                Some((start, last, 1))
-            }
-            Some(_) => return KeyRule::Specs,
-        };
-    }
-    match whole {
-        None => KeyRule::None,
-        Some((1, 1, _)) => KeyRule::First,
-        Some((first, last, step)) => KeyRule::Range { first, last, step },
     }
 }

@@ -151,7 +151,7 @@ config_keys! {
     "Nodes" {
         upstream_username: Option<String> = None, Any, "upstream-username", "User for AUTH at the nodes; unset means `default`.";
         upstream_password: Option<Secret> = None, Secret, "upstream-password",
-            "Password for AUTH at the nodes; unset means no AUTH. Prefer `upstream-password-file`.";
+            "Password for AUTH at the nodes; unset means no AUTH, or with `upstream-username` a user without password. Prefer `upstream-password-file`.";
         upstream_password_file: Option<PathBuf> = None, Any, "upstream-password-file",
             "File that holds `upstream-password`; one line end at its end is ignored.";
         upstream_client_name: String = "slotway".to_owned(), Positive, "upstream-client-name", "Name our connections show in CLIENT LIST of a node.";

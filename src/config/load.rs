@@ -162,12 +162,15 @@ impl Loader {
             }
             let alias = ENV_ALIASES.iter().find(|(name, _)| name == variable).map(|(_, key)| *key);
             let key = KEYS.iter().find(|key| alias == Some(key.name) || key.env_name() == *variable);
+            // The key's own name wins, whatever the order of the environment.
+            let shadowed =
+                |key: &&Key| alias.is_some() && env.iter().any(|(name, _)| *name == key.env_name());
             match key {
                 None => {
                     self.warnings.push(format!("environment {variable}: no key has that name; it is ignored"))
                 }
                 // An empty variable is how a container's template says "not given".
-                Some(_) if value.is_empty() => {}
+                Some(key) if value.is_empty() || shadowed(&key) => {}
                 Some(key) => self.set(key, value, Origin::Env(variable.clone())),
             }
         }

@@ -68,7 +68,7 @@ pub fn readme_table() -> String {
 fn toml_value(key: &Key, config: &Config) -> String {
     let text = (key.show)(config);
     match key.toml.first() {
-        Some(TomlKind::Integer) => text,
+        _ if key.toml.contains(&TomlKind::Integer) && text.bytes().all(|b| b.is_ascii_digit()) => text,
         Some(TomlKind::List) => {
             let items: Vec<String> = text.split(',').filter(|item| !item.is_empty()).map(quoted).collect();
             format!("[{}]", items.join(", "))

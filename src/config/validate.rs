@@ -36,9 +36,6 @@ pub(super) fn problems(config: &Config, origins: &[Origin]) -> Vec<String> {
             config.query_buffer_max.show()
         ));
     }
-    if config.upstream_username.is_some() && config.upstream_password.is_none() {
-        found.push("key `upstream-username`: expected with `upstream-password` or `upstream-password-file`; found alone".to_owned());
-    }
     if !config.upstream_client_name.bytes().all(|b| b.is_ascii_graphic()) {
         found.push(
             "key `upstream-client-name`: expected printable ASCII without spaces, as CLIENT SETNAME wants it"

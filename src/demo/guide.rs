@@ -81,7 +81,7 @@ Keys on several shards, one command:
   redis-cli {to} MSET a 1 b 2 c 3 d 4
   redis-cli {to} MGET a b c d
 Load:
-  redis-benchmark {to} -t get,set -n 200000 -P 16 -q
+  redis-benchmark {to} -t get,set -n 200000 -r 100000 -P 16 -q
 Look inside:
   curl -s http://{admin}/metrics
   curl -s http://{admin}/topology

@@ -1,16 +1,16 @@
 //! The accept loop. Refuses clients beyond `max-clients` with Redis' own words, and slows down instead
 //! of spinning when descriptors run out.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
 use crate::error::ProxyError;
-use crate::reply::merge::error_line;
 use crate::worker::mailbox::{Accepted, Letter, Process};
 
 /// Connections the kernel keeps for us to accept.
@@ -53,10 +53,17 @@ fn is_ours(error: &io::Error) -> bool {
 
 async fn place(process: &Process, stream: tokio::net::TcpStream, peer: SocketAddr) {
     // A worker registers the socket with its own runtime, so it travels as a plain one.
-    let Ok(mut stream) = stream.into_std() else { return };
-    if process.clients() >= process.config.max_clients {
-        process.refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let _ = stream.write_all(&error_line(ProxyError::MaxClients));
+    let Ok(stream) = stream.into_std() else { return };
+    let refusal = if process.clients() >= process.config.max_clients {
+        Some(ProxyError::MaxClients)
+    } else {
+        process.is_memory_full().then_some(ProxyError::OutOfMemory)
+    };
+    if let Some(error) = refusal {
+        process.refused.fetch_add(1, Ordering::Relaxed);
+        if let Some(worker) = process.workers.first() {
+            let _ = worker.mailbox.send(Letter::Refuse(Accepted::Tcp(stream, peer), error)).await;
+        }
         return;
     }
     if let Some(worker) = process.place_client() {

@@ -140,8 +140,9 @@ fn go_to(
     let aim = match worker.topology.node_by_addr(host, target.port) {
         Some(node) => Aim::Node { node, asking },
         None => {
+            let round = worker.topology.next_round();
             worker.topology.report(Event::Refresh(Trigger::Redirect));
-            Aim::AfterRefresh { round: worker.topology.round() + 1 }
+            Aim::AfterRefresh { round }
         }
     };
     hold(worker, Parcel { errand, bytes: request.clone(), aim }, pause);

@@ -51,6 +51,9 @@ pub fn dispatch(session: &Rc<Session>, inner: &mut SessionInner, frame: Frame<'_
     if !command.arity_ok(args.len()) {
         return inner.reply_text(session, wrong_arity(command));
     }
+    if worker.budget.is_full() && command.class != CommandClass::Local {
+        return inner.reply_error(session, ProxyError::OutOfMemory);
+    }
     match command.handling_for(&args) {
         Handling::Route => super::route::route(session, inner, command, frame, &args),
         Handling::Split(kind) => super::route::split(session, inner, (command, kind), frame, &args),

@@ -2,12 +2,19 @@
 //! they ask for beyond bytes.
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::{Session, SessionInner};
-use crate::command::local::After;
+use crate::command::local::{After, Facts, Gauges, LocalEnv};
 use crate::command::{Command, LocalCommand};
+use crate::config::Secret;
 use crate::protocol::request::Args;
 use crate::telemetry::CloseReason;
+use crate::worker::mailbox::Process;
+
+/// An epoch no table has: whatever is in flight has to be answered before the next request.
+const OTHER_LANE: u64 = u64::MAX;
 
 /// Answers `local` for this client.
 pub fn answer(
@@ -17,9 +24,16 @@ pub fn answer(
     args: &Args<'_>,
 ) {
     let worker = session.worker();
-    let env = crate::command::local::LocalEnv;
+    let password = worker.process.config.client_password.as_ref().map(Secret::expose);
+    let facts = &*worker.process;
+    let env = LocalEnv { table: worker.commands, password, now_ms: worker.clock.now() / 1000, facts };
     let mut frame = worker.pool.take();
+    let resp = inner.client.resp;
     let after = crate::command::local::reply(&env, &mut inner.client, local, args, &mut frame);
+    if inner.client.resp != resp {
+        // The next request takes another lane: not before those in flight on this one are answered.
+        inner.epoch = OTHER_LANE;
+    }
     match after {
         After::Continue => inner.reply(session, command.class, &frame),
         After::Close => {
@@ -30,4 +44,39 @@ pub fn answer(
         After::ListClients(filter) => super::list::start(session, inner, command, filter),
     }
     worker.pool.give(frame);
+}
+
+/// What clients are told while no node has said its version: the one our command table is of.
+const DEFAULT_VERSION: &str = "7.0.15";
+
+impl Facts for Process {
+    fn redis_version(&self) -> String {
+        self.topology.server_version().unwrap_or_else(|| DEFAULT_VERSION.to_owned())
+    }
+
+    fn run_id(&self) -> String {
+        self.run_id.clone()
+    }
+
+    fn started(&self) -> Instant {
+        self.started
+    }
+
+    fn tcp_port(&self) -> u16 {
+        self.config.listen.port()
+    }
+
+    fn gauges(&self) -> Gauges {
+        let traffic = self.traffic();
+        Gauges {
+            connected_clients: self.clients() as u64,
+            max_clients: self.config.max_clients as u64,
+            total_connections: self.accepted.load(Ordering::Relaxed),
+            rejected_connections: self.refused.load(Ordering::Relaxed),
+            total_commands: traffic.commands,
+            input_bytes: traffic.bytes_in,
+            output_bytes: traffic.bytes_out,
+            max_memory: self.memory_ceiling,
+        }
+    }
 }

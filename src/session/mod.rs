@@ -86,8 +86,12 @@ pub struct SessionInner {
     pub paused: bool,
     /// The client will send no more, or is not listened to any more.
     pub read_closed: bool,
+    /// The client closed its side.
+    pub peer_closed: bool,
     /// The process stops: what was read is answered, nothing more is read.
     pub draining: bool,
+    /// Bytes charged to the worker's budget.
+    pub charged: usize,
     /// When a byte last moved in either direction, on the worker's clock.
     pub progress: u64,
 }
@@ -116,7 +120,9 @@ impl Session {
                 write_blocked: false,
                 paused: false,
                 read_closed: false,
+                peer_closed: false,
                 draining: false,
+                charged: 0,
                 progress,
             }),
         })
@@ -168,6 +174,7 @@ impl Session {
         self.dirty.set(false);
         let mut inner = self.inner();
         inner.flush(&self.worker);
+        inner.charge(&self.worker.budget);
         if inner.wants_task(&self.worker) {
             inner.wake();
         }
@@ -212,6 +219,7 @@ impl SessionInner {
             && self.broken.is_none()
             && self.order.is_none()
             && self.pending.len() < worker.limits.pending_requests
+            && !(worker.budget.is_full() && self.partial.is_some())
             && self.out.len() + self.pending.bytes() < worker.limits.pending_bytes
             && (self.pending.open() == 0 || self.epoch == worker.epoch())
     }

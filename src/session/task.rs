@@ -6,8 +6,10 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::time::Sleep;
 
 use super::{Session, SessionInner, input};
 use crate::telemetry::CloseReason;
@@ -20,10 +22,15 @@ const PARTIAL_ROOM: usize = 16 << 10;
 /// Most room made at once: a length a client claims is believed only as far as bytes follow.
 const PARTIAL_ROOM_MAX: usize = 4 << 20;
 
+/// How long bytes that a client sends after we closed our side are read and thrown away: closing with
+/// unread bytes would make the kernel drop the last reply on its way.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// Runs until the client is gone.
 pub struct SessionTask {
     session: Rc<Session>,
     reader: ReadSide,
+    linger: Option<Pin<Box<Sleep>>>,
 }
 
 enum Step {
@@ -35,7 +42,7 @@ enum Step {
 impl SessionTask {
     /// Takes the read side; the session has the write side.
     pub fn new(session: Rc<Session>, reader: ReadSide) -> Self {
-        Self { session, reader }
+        Self { session, reader, linger: None }
     }
 
     fn step(&mut self, cx: &mut Context<'_>) -> Step {
@@ -75,6 +82,7 @@ impl SessionTask {
             Poll::Pending => Step::Wait,
             Poll::Ready(Ok(0)) => {
                 inner.read_closed = true;
+                inner.peer_closed = true;
                 inner.partial = None;
                 Step::Again
             }
@@ -136,6 +144,7 @@ fn read_partial(
         inner.progress = worker.clock.tick();
         worker.counters.bytes_in(read);
         input::take_partial(session, inner);
+        inner.charge(&worker.budget);
     }
     Poll::Ready(Ok(read))
 }
@@ -144,6 +153,9 @@ impl Future for SessionTask {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.linger.is_some() {
+            return self.poll_linger(cx);
+        }
         {
             let mut inner = self.session.inner();
             if inner.waker.is_none() {
@@ -155,8 +167,13 @@ impl Future for SessionTask {
                 Step::Again => {}
                 Step::Wait => return Poll::Pending,
                 Step::End(reason) => {
+                    let owes_linger = !self.session.inner().peer_closed && reason != CloseReason::Error;
                     self.session.worker().close_session(&self.session, reason);
-                    return Poll::Ready(());
+                    if !owes_linger {
+                        return Poll::Ready(());
+                    }
+                    self.start_linger();
+                    return self.poll_linger(cx);
                 }
             }
         }
@@ -165,8 +182,37 @@ impl Future for SessionTask {
     }
 }
 
+impl SessionTask {
+    fn start_linger(&mut self) {
+        let lingering = &self.session.worker().lingering;
+        lingering.set(lingering.get() + 1);
+        self.linger = Some(Box::pin(tokio::time::sleep(LINGER)));
+    }
+
+    /// Reads and throws away until the client closes its side, or long enough.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..READS_PER_TURN {
+            let mut scratch = self.session.worker().scratch.borrow_mut();
+            let mut buf = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.reader).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => {
+                    return self.linger.as_mut().map_or(Poll::Ready(()), |linger| linger.as_mut().poll(cx));
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        self.linger.as_mut().map_or(Poll::Ready(()), |linger| linger.as_mut().poll(cx))
+    }
+}
+
 impl Drop for SessionTask {
     fn drop(&mut self) {
+        if self.linger.is_some() {
+            let lingering = &self.session.worker().lingering;
+            lingering.set(lingering.get().saturating_sub(1));
+        }
         // Also reached when handling a request panicked: the session must not stay in the lists.
         self.session.worker().close_session(&self.session, CloseReason::Internal);
     }

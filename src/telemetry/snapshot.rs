@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
+use super::counters::word;
+
 const LINE: usize = 16;
 
 /// Two cache lines, for the processors that fetch them in pairs.
@@ -41,6 +43,17 @@ impl Block {
     }
 }
 
+/// Requests and bytes of clients since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Commands received.
+    pub commands: u64,
+    /// Bytes read from clients.
+    pub bytes_in: u64,
+    /// Bytes written to clients.
+    pub bytes_out: u64,
+}
+
 /// One worker's published counters and its heartbeat.
 pub struct Snapshot {
     pub(super) totals: Block,
@@ -59,8 +72,29 @@ impl Snapshot {
         }
     }
 
+    /// What went through the worker, as of the last publish.
+    pub fn traffic(&self) -> Traffic {
+        let words = self.totals.words().map(|word| word.load(Ordering::Relaxed));
+        let mut traffic = Traffic::default();
+        for (index, value) in words.enumerate() {
+            match index {
+                word::BYTES_IN => traffic.bytes_in = value,
+                word::BYTES_OUT => traffic.bytes_out = value,
+                word::COMMANDS.. => traffic.commands += value,
+                _ => {}
+            }
+        }
+        traffic
+    }
+
     /// When the worker last published, in milliseconds of `telemetry::clock_ms`.
     pub fn beat_ms(&self) -> u64 {
         self.beat_ms.load(Ordering::Relaxed)
+    }
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot").field("beat_ms", &self.beat_ms).finish_non_exhaustive()
     }
 }

@@ -1,110 +1,80 @@
-//! TEMPORARY stand-in until the real service is merged.
+//! Which node owns which slot, and how we know. A refresh never blocks a request; a table is never
+//! edited, only replaced.
+//!
+//! `service` is one task on the main thread: `schedule` says when to refresh, `round` asks (over the
+//! `control` connections and, failing those, the seeds), `parse` makes a view of each answer, `judge`
+//! and `merge` compare the views, `publish` makes the table. Everybody else holds the [`Topology`]
+//! handle: reads the table, reports events, watches the generation.
+//!
+//! # Which views count, and what they come to
+//!
+//! A single node's word can be wrong: it may be partitioned away, new, forgotten by the others,
+//! behind, or (addresses are reused) of another cluster. So several nodes are asked at once, and:
+//!
+//! 1. **Joining**: a view without slots, or whose own line is flagged `handshake`, says nothing.
+//! 2. **Cut off**: a node that does not see a majority of the slot-owning primaries healthy (not
+//!    `fail`, not `fail?`, link connected) is on the wrong side of a partition. The bound is Redis'
+//!    own for taking writes.
+//! 3. **Forgotten**: most of the asked nodes that it lists do not list it. A single view of a node
+//!    the current picture does not know is treated alike.
+//! 4. **Foreign**: views are grouped by who lists whom; of groups that share a node id with the
+//!    current picture the one with most fit views is taken, all others are foreign. When no group
+//!    shares an id **and** every reachable known node and every seed has been asked, the cluster was
+//!    rebuilt: then the largest group starts afresh.
+//! 5. **Failing**: `cluster_state:fail` disqualifies as long as another view says `ok`.
+//!
+//! The views left are merged per slot as Redis nodes settle it between themselves: the claim with
+//! the highest config epoch wins (each view's claim with the epoch *that view* knows, so that a view
+//! that lags cannot borrow authority); a claim for a node that is itself among the views and does
+//! not claim the slot is void. Against the current picture a claim with a **lower** epoch is held
+//! back, unless the present owner's own view gives the slot up, or all views have the owner as
+//! `fail` or do not know it, or all views said the same in three rounds before. A refused or held
+//! round is repeated soon; nothing is final.
+//!
+//! Without a current picture and with no fit view, the largest group is taken for the time being
+//! (`tentative`): it protects nothing and does not make the proxy ready.
+//!
+//! From the merged picture no traffic goes to, and no connection is made to: nodes that most others
+//! flag `fail`, lines flagged `handshake`, nodes without an address, nodes without slots (but a
+//! redirect to one is followed), replicas that most others flag `fail?` or have no link to, and
+//! nodes known to less than half of the views. A primary flagged `fail?` only is one node's
+//! suspicion: it stays. A node's address is what most *other* nodes say, for a pod that was moved
+//! may not know its new address.
+
 pub mod node;
 pub mod table;
-use arc_swap::ArcSwap;
-use node::{Node, NodeAddr, NodeId};
-use std::sync::{Arc, Mutex};
-use table::{Shard, SlotTable};
-use tokio::sync::watch;
-#[derive(Debug, Clone, Copy)]
-pub enum Trigger {
-    Redirect,
-    Uncovered,
-}
-#[derive(Debug, Clone, Copy)]
-pub enum Event {
-    Refresh(Trigger),
-    ConnectFailed(NodeId),
-    ConnectionLost(NodeId),
-    Connected(NodeId),
-}
-pub struct Topology {
-    table: ArcSwap<SlotTable>,
-    tx: watch::Sender<u64>,
-    seeds: Vec<NodeAddr>,
-    nodes: Mutex<Vec<Arc<Node>>>,
-}
-impl std::fmt::Debug for Topology {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("T")
-    }
-}
-impl Topology {
-    pub fn new(seeds: Vec<NodeAddr>) -> Arc<Self> {
-        let t = Arc::new(Self {
-            table: ArcSwap::from_pointee(SlotTable::empty()),
-            tx: watch::channel(0).0,
-            seeds,
-            nodes: Mutex::default(),
-        });
-        t.fetch();
-        t
-    }
-    pub fn table(&self) -> Arc<SlotTable> {
-        self.table.load_full()
-    }
-    pub fn generation(&self) -> watch::Receiver<u64> {
-        self.tx.subscribe()
-    }
-    pub fn round(&self) -> u64 {
-        *self.tx.borrow()
-    }
-    pub fn report(&self, e: Event) {
-        if matches!(e, Event::Refresh(_)) {
-            self.fetch()
-        }
-    }
-    pub fn node(&self, id: NodeId) -> Option<Arc<Node>> {
-        self.nodes.lock().ok()?.get(id.index()).cloned()
-    }
-    pub fn node_by_addr(&self, host: &str, port: u16) -> Option<NodeId> {
-        self.nodes.lock().ok()?.iter().find(|n| n.addr.host == host && n.addr.port == port).map(|n| n.id)
-    }
-    fn fetch(&self) {
-        let _ = self.try_fetch();
-    }
-    fn try_fetch(&self) -> Option<()> {
-        use std::io::{Read, Write};
-        let seed = self.seeds.first()?;
-        let mut s = std::net::TcpStream::connect((seed.host.as_str(), seed.port)).ok()?;
-        s.write_all(b"CLUSTER SLOTS\r\n").ok()?;
-        let mut b = Vec::new();
-        let mut tmp = [0u8; 65536];
-        s.set_read_timeout(Some(std::time::Duration::from_millis(100))).ok()?;
-        while let Ok(n) = s.read(&mut tmp) {
-            if n == 0 {
-                break;
-            }
-            b.extend_from_slice(&tmp[..n]);
-        }
-        let (frame, _) = redis_protocol::resp2::decode::decode(&b).ok()??;
-        use redis_protocol::resp2::types::OwnedFrame as F;
-        let F::Array(rows) = frame else { return None };
-        let mut nodes = self.nodes.lock().ok()?;
-        let (mut shards, mut ranges) = (Vec::new(), Vec::new());
-        for row in rows {
-            let F::Array(r) = row else { return None };
-            let (F::Integer(a), F::Integer(z), F::Array(p)) = (&r[0], &r[1], &r[2]) else { return None };
-            let (F::BulkString(h), F::Integer(port)) = (&p[0], &p[1]) else { return None };
-            let addr = NodeAddr { host: String::from_utf8_lossy(h).into_owned(), port: *port as u16 };
-            let id = match nodes.iter().find(|n| n.addr == addr) {
-                Some(n) => n.id,
-                None => {
-                    let id = NodeId(nodes.len() as u16);
-                    nodes.push(Arc::new(Node::new(id, addr)));
-                    id
-                }
-            };
-            ranges.push((*a as u16, *z as u16, shards.len() as u16));
-            shards.push(Shard { primary: id, replicas: vec![] });
-        }
-        let old = self.table.load();
-        let t = SlotTable::new(old.epoch() + 1, shards.clone(), &ranges, nodes.clone());
-        if (0..16384).any(|s| old.primary(s) != t.primary(s)) {
-            self.table.store(Arc::new(t));
-        }
-        drop(nodes);
-        self.tx.send_modify(|g| *g += 1);
-        Some(())
-    }
-}
+
+mod agreed;
+mod control;
+mod fetch;
+mod handle;
+mod health;
+mod judge;
+mod link;
+mod merge;
+mod parse;
+mod publish;
+mod registry;
+mod render;
+mod round;
+mod schedule;
+mod service;
+mod settings;
+mod snapshot;
+mod stats;
+mod view;
+mod wire;
+
+pub use agreed::Ignored;
+pub use fetch::{TopologyError, fetch_once};
+pub use handle::{Event, NodeState, Topology};
+pub use health::Down;
+pub use judge::Verdict;
+pub use registry::{HARD_NODES, NodeRegistry, QUARANTINE, SOFT_NODES};
+pub use render::{render_json, render_text};
+pub use service::TopologyTask;
+pub use settings::TopologyConfig;
+pub use snapshot::{
+    FailureSnapshot, IgnoredSnapshot, MigrationSnapshot, NodeSnapshot, ShardSnapshot, Snapshot, ViewSnapshot,
+};
+pub use stats::{RefreshResult, TopologyStats, Trigger};

@@ -1,10 +1,11 @@
-//! The nodes this process has ever heard of. An address is interned once and keeps its `NodeId` for
-//! the life of the process, so that a `Vec` index replaces a map look-up on the path of a request.
+//! The nodes this process has heard of. An address is interned once and keeps its `NodeId` (see
+//! `NodeRegistry` for how long), so that a `Vec` index replaces a map look-up on the path of a request.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Index of a node address; never reused for another address.
+/// Index of a node address. Not used for another address before the first has been out of the cluster
+/// for an hour and thousands of others came after it (`NodeRegistry`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub u16);
 

@@ -21,11 +21,14 @@ pub struct Shard {
 }
 
 /// Slot to shard, for all slots.
+#[derive(Debug)]
 pub struct SlotTable {
     epoch: u64,
     owner: Box<[u16; SLOTS]>,
     shards: Vec<Shard>,
     nodes: Vec<Arc<Node>>,
+    /// By `NodeId`: belongs to the cluster.
+    members: Vec<bool>,
     covered: u16,
 }
 
@@ -37,6 +40,7 @@ impl SlotTable {
             owner: Box::new([NO_SHARD; SLOTS]),
             shards: Vec::new(),
             nodes: Vec::new(),
+            members: Vec::new(),
             covered: 0,
         }
     }
@@ -55,7 +59,21 @@ impl SlotTable {
             }
         }
         let covered = owner.iter().filter(|&&s| s != NO_SHARD).count() as u16;
-        Self { epoch, owner, shards, nodes, covered }
+        let table = Self { epoch, owner, shards, members: vec![false; nodes.len()], nodes, covered };
+        let serving: Vec<NodeId> =
+            table.shards.iter().flat_map(|s| [&[s.primary][..], &s.replicas].concat()).collect();
+        table.with_members(serving)
+    }
+
+    /// Adds nodes that belong to the cluster without serving slots: a redirect of a running migration
+    /// may point to one. The nodes of all shards are members anyway.
+    pub fn with_members(mut self, members: impl IntoIterator<Item = NodeId>) -> Self {
+        for id in members {
+            if let Some(member) = self.members.get_mut(id.index()) {
+                *member = true;
+            }
+        }
+        self
     }
 
     /// Grows by one with every table that differs from the one before.
@@ -91,9 +109,14 @@ impl SlotTable {
         self.nodes.get(id.index())
     }
 
-    /// True when the node belongs to the cluster as this table knows it.
+    /// Whether a node belongs to the cluster, with or without slots. A lane to any other can be closed.
     pub fn is_member(&self, id: NodeId) -> bool {
-        self.shards.iter().any(|shard| shard.primary == id || shard.replicas.contains(&id))
+        self.members.get(id.index()).copied().unwrap_or(false)
+    }
+
+    /// Which nodes are members, by `NodeId`.
+    pub(super) fn members(&self) -> &[bool] {
+        &self.members
     }
 
     /// How many of the 16384 slots have an owner.

@@ -12,6 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::command::local::ListFilter;
 use crate::config::Config;
+use crate::error::ProxyError;
+use crate::telemetry::snapshot::{Snapshot, Traffic};
 use crate::topology::Topology;
 
 /// Letters a mailbox holds; the sender waits when it is full.
@@ -31,6 +33,8 @@ pub enum Accepted {
 pub enum Letter {
     /// Take this client.
     Client(Accepted),
+    /// Tell this client why it is not taken.
+    Refuse(Accepted, ProxyError),
     /// Describe your clients, a line each, for CLIENT LIST.
     ListClients(ListFilter, oneshot::Sender<String>),
     /// Close every client at a reply boundary, then end.
@@ -46,6 +50,10 @@ pub struct WorkerHandle {
     pub mailbox: mpsc::Sender<Letter>,
     /// Clients placed on it and not closed yet.
     pub clients: AtomicUsize,
+    /// Bytes its buffers hold, as of its last tick.
+    pub memory: AtomicU64,
+    /// Its published counters.
+    pub snapshot: Arc<Snapshot>,
 }
 
 /// What all threads share.
@@ -53,8 +61,6 @@ pub struct WorkerHandle {
 pub struct Process {
     /// The effective configuration.
     pub config: Config,
-    /// What clients must AUTH with; `None` when they need not.
-    pub client_password: Option<Vec<u8>>,
     /// Who owns what.
     pub topology: Arc<Topology>,
     /// The workers, by index.
@@ -63,12 +69,14 @@ pub struct Process {
     pub registry: DashMap<u64, usize>,
     /// When the process started.
     pub started: Instant,
+    /// 40 hexadecimal digits that name this run, as INFO shows them.
+    pub run_id: String,
     /// Connections accepted since.
     pub accepted: AtomicU64,
     /// Connections refused since, for `max-clients`.
     pub refused: AtomicU64,
-    /// Commands handled since, as of the last second.
-    pub commands_total: AtomicU64,
+    /// Bytes all buffers together may hold (`max-memory`).
+    pub memory_ceiling: u64,
     /// The process stops: not ready.
     pub draining: AtomicBool,
     next_client: AtomicU64,
@@ -76,24 +84,19 @@ pub struct Process {
 
 impl Process {
     /// Shared state for these workers.
-    pub fn new(
-        config: Config,
-        client_password: Option<Vec<u8>>,
-        topology: Arc<Topology>,
-        workers: Vec<WorkerHandle>,
-    ) -> Arc<Self> {
+    pub fn new(config: Config, topology: Arc<Topology>, workers: Vec<WorkerHandle>) -> Arc<Self> {
         // Ids are unique across instances and stay below 2^53, which every client's numbers can hold.
         let first = (u64::from(fastrand::u32(1..1 << 20)) << 32) + 1;
         Arc::new(Self {
+            memory_ceiling: config.memory_ceiling(),
             config,
-            client_password,
             topology,
             workers,
             registry: DashMap::new(),
             started: Instant::now(),
+            run_id: (0..5).map(|_| format!("{:08x}", fastrand::u32(..))).collect(),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
-            commands_total: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             next_client: AtomicU64::new(first),
         })
@@ -107,6 +110,23 @@ impl Process {
     /// Open client connections.
     pub fn clients(&self) -> usize {
         self.workers.iter().map(|worker| worker.clients.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Requests and bytes of all clients, as of the workers' last publish.
+    pub fn traffic(&self) -> Traffic {
+        self.workers.iter().map(|worker| worker.snapshot.traffic()).fold(Traffic::default(), |sum, one| {
+            Traffic {
+                commands: sum.commands + one.commands,
+                bytes_in: sum.bytes_in + one.bytes_in,
+                bytes_out: sum.bytes_out + one.bytes_out,
+            }
+        })
+    }
+
+    /// True while the buffers of all workers hold as much as they may.
+    pub fn is_memory_full(&self) -> bool {
+        let held: u64 = self.workers.iter().map(|worker| worker.memory.load(Ordering::Relaxed)).sum();
+        held >= self.memory_ceiling
     }
 
     /// The worker with the fewest clients, which now has one more.

@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub mod budget;
 pub mod clock;
 pub mod flush;
 pub mod limits;
@@ -17,6 +18,7 @@ pub mod sessions;
 pub mod transport;
 pub mod wheel;
 
+use self::budget::Budget;
 use self::clock::Clock;
 use self::flush::Flusher;
 use self::limits::WorkerLimits;
@@ -68,6 +70,10 @@ pub struct WorkerContext {
     pub counters: Counters,
     /// Time.
     pub clock: Clock,
+    /// Memory held.
+    pub budget: Budget,
+    /// Clients that are closed but for what they may still be sending.
+    pub lingering: Cell<usize>,
     /// Spare buffers.
     pub pool: BufferPool,
     /// What every read goes into.
@@ -102,6 +108,8 @@ impl WorkerContext {
             wheel: Wheel::default(),
             counters,
             clock: Clock::new(),
+            budget: Budget::default(),
+            lingering: Cell::new(0),
             pool: BufferPool::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             scanner: Cell::default(),
@@ -185,7 +193,7 @@ impl WorkerContext {
     }
 
     /// Sessions that stopped taking requests look again: with a new table nothing may be in their way.
-    fn wake_paused(&self) {
+    pub(super) fn wake_paused(&self) {
         for session in self.sessions.borrow().iter() {
             let inner = session.inner();
             if inner.paused && inner.may_take(self) {

@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalOptions};
@@ -14,6 +13,8 @@ use super::mailbox::{Accepted, Letter, Process};
 use super::transport::Transport;
 use super::wheel::STEP;
 use super::{WorkerContext, flush};
+use crate::error::ProxyError;
+use crate::reply::merge::error_line;
 use crate::session::Session;
 use crate::session::state::{ClientState, Resp, SessionMode};
 use crate::session::task::SessionTask;
@@ -68,6 +69,7 @@ async fn serve(worker: &Rc<WorkerContext>, mut mailbox: mpsc::Receiver<Letter>) 
         tokio::select! {
             letter = mailbox.recv() => match letter {
                 Some(Letter::Client(client)) => open(worker, client),
+                Some(Letter::Refuse(client, error)) => refuse(worker, client, error),
                 Some(Letter::ListClients(filter, reply)) => {
                     let _ = reply.send(crate::session::list::describe(worker, &filter));
                 }
@@ -82,7 +84,7 @@ async fn serve(worker: &Rc<WorkerContext>, mut mailbox: mpsc::Receiver<Letter>) 
                 }
             }
         }
-        if draining && worker.sessions.borrow().is_empty() {
+        if draining && worker.sessions.borrow().is_empty() && worker.lingering.get() == 0 {
             worker.counters.publish();
             return;
         }
@@ -93,6 +95,7 @@ fn on_tick(worker: &Rc<WorkerContext>, draining: bool) {
     let now = worker.clock.tick();
     worker.wheel.turn(now, |index, id| worker.sessions.borrow().get(index, id));
     worker.serve_waiting();
+    worker.settle_budget();
     if draining {
         let some: Vec<_> = worker
             .sessions
@@ -106,6 +109,22 @@ fn on_tick(worker: &Rc<WorkerContext>, draining: bool) {
             session.drain();
         }
     }
+}
+
+/// Says why, and hangs up. A fresh socket takes so few bytes at once.
+fn refuse(worker: &WorkerContext, accepted: Accepted, error: ProxyError) {
+    use std::io::Write;
+    worker.counters.error(error);
+    worker.counters.closed(if error == ProxyError::MaxClients {
+        CloseReason::MaxClients
+    } else {
+        CloseReason::Memory
+    });
+    let line = error_line(error);
+    let _gone = match accepted {
+        Accepted::Tcp(mut stream, _) => stream.write_all(&line),
+        Accepted::Unix(mut stream) => stream.write_all(&line),
+    };
 }
 
 /// Takes a new client.
@@ -127,7 +146,7 @@ fn open(worker: &Rc<WorkerContext>, accepted: Accepted) {
         local,
         connected: Instant::now(),
         resp: Resp::V2,
-        authenticated: worker.process.client_password.is_none(),
+        authenticated: worker.process.config.client_password.is_none(),
         mode: SessionMode::Normal,
         names: None,
         commands: 0,
@@ -155,9 +174,4 @@ fn into_transport(accepted: Accepted) -> std::io::Result<Parts> {
             Ok((Transport::Unix(tokio::net::UnixStream::from_std(stream)?), None, None))
         }
     }
-}
-
-/// Marks the process as stopping: `/readyz` says no.
-pub fn mark_draining(process: &Process) {
-    process.draining.store(true, Ordering::Relaxed);
 }

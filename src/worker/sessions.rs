@@ -74,6 +74,7 @@ impl WorkerContext {
         inner.waker = None;
         inner.partial = None;
         inner.out = Default::default();
+        inner.charge(&self.budget);
         self.counters.in_flight(-(owed as i64));
         self.counters.client_closed();
         self.counters.closed(reason);

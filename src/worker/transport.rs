@@ -3,6 +3,7 @@
 //! flushes, and is never awaited: it writes what the socket takes now.
 
 use std::io::{self, IoSlice};
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -71,6 +72,14 @@ impl WriteSide {
         match self {
             Self::Tcp(side) => side.try_write(bytes),
             Self::Unix(side) => side.try_write(bytes),
+        }
+    }
+
+    /// Number of the descriptor, as CLIENT LIST shows it.
+    pub fn descriptor(&self) -> i32 {
+        match self {
+            Self::Tcp(side) => AsRef::<TcpStream>::as_ref(side).as_raw_fd(),
+            Self::Unix(side) => AsRef::<UnixStream>::as_ref(side).as_raw_fd(),
         }
     }
 

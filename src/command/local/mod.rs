@@ -1,32 +1,155 @@
-//! TEMPORARY
-use super::LocalCommand;
-use crate::protocol::{encode, request::Args};
+//! Replies the proxy gives itself.
+//!
+//! Everything here is synchronous and only appends to the buffer it is given. What a command changes about its
+//! client goes into `ClientState`; what the session has to do beyond that comes back as `After`.
+
+mod auth;
+pub mod client;
+mod client_list;
+mod cluster;
+mod commands;
+mod connection;
+mod docs;
+mod glob;
+mod info;
+
+pub use client_list::{ClientIo, ClientKind, ListFilter, client_line, encode_client_list};
+
+use std::time::Instant;
+
+use super::{CommandTable, LocalCommand};
+use crate::protocol::request::Args;
 use crate::session::state::ClientState;
-#[derive(Debug, Clone, Default)]
-pub struct ListFilter;
+
+/// What local replies need to know beside the client. Borrowed, so that making one costs nothing.
+#[derive(Clone, Copy)]
+pub struct LocalEnv<'a> {
+    /// The command table.
+    pub table: &'static CommandTable,
+    /// What clients must AUTH with; `None` where they need not.
+    pub password: Option<&'a [u8]>,
+    /// The worker's clock in milliseconds, as in `ClientState::last_active_ms`.
+    pub now_ms: u64,
+    /// What HELLO and INFO tell of the process.
+    pub facts: &'a dyn Facts,
+}
+
+/// What the process knows about itself. Asked by HELLO and INFO only, each at most once per command.
+pub trait Facts {
+    /// Version of the nodes, which is the version clients are told.
+    fn redis_version(&self) -> String;
+    /// 40 hexadecimal digits, drawn at start.
+    fn run_id(&self) -> String;
+    /// When the process started.
+    fn started(&self) -> Instant;
+    /// Port clients connect to.
+    fn tcp_port(&self) -> u16;
+    /// Numbers.
+    fn gauges(&self) -> Gauges;
+}
+
+/// Numbers of the process that INFO shows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Gauges {
+    /// Open client connections.
+    pub connected_clients: u64,
+    /// How many may be open.
+    pub max_clients: u64,
+    /// Connections accepted since the start.
+    pub total_connections: u64,
+    /// Connections turned away since the start.
+    pub rejected_connections: u64,
+    /// Commands received since the start.
+    pub total_commands: u64,
+    /// Bytes read from clients since the start.
+    pub input_bytes: u64,
+    /// Bytes written to clients since the start.
+    pub output_bytes: u64,
+    /// Bytes the process may use.
+    pub max_memory: u64,
+}
+
+/// What the session does after a local command.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum After {
+    /// Nothing more: the reply is written.
     Continue,
+    /// Deliver the reply, then close the connection.
     Close,
+    /// Nothing is written yet: collect `client_line` of the clients that match, of all workers, and
+    /// answer with `encode_client_list`.
     ListClients(ListFilter),
 }
-pub struct LocalEnv;
-pub fn reply(_: &LocalEnv, _: &mut ClientState, c: LocalCommand, a: &Args, out: &mut Vec<u8>) -> After {
-    match c {
-        LocalCommand::Ping => {
-            if a.len() > 1 {
-                encode::bulk(out, a.at(1))
-            } else {
-                encode::simple(out, "PONG")
-            }
-            After::Continue
+
+/// Answers `command`. The arity must have been checked, and whether the client may send it.
+///
+/// HELLO and RESET change `client.resp`; the reply is already in the new version.
+pub fn reply(
+    env: &LocalEnv<'_>,
+    client: &mut ClientState,
+    command: LocalCommand,
+    args: &Args,
+    out: &mut Vec<u8>,
+) -> After {
+    match command {
+        LocalCommand::Ping => connection::ping(args, out),
+        LocalCommand::Echo => connection::echo(args, out),
+        LocalCommand::Quit => return connection::quit(out),
+        LocalCommand::Reset => connection::reset(env, client, out),
+        LocalCommand::Select => connection::select(args, out),
+        LocalCommand::Time => connection::time(out),
+        LocalCommand::Hello => auth::hello(env, client, args, out),
+        LocalCommand::Auth => auth::auth(env, client, args, out),
+        LocalCommand::Command => commands::reply(env, client.resp, args, out),
+        LocalCommand::Client => return client::reply(env, client, args, out),
+        LocalCommand::Info => info::reply(env, client.resp, args, out),
+        LocalCommand::Cluster => cluster::reply(args, out),
+    }
+    After::Continue
+}
+
+// === shared by the commands ===
+
+/// Error of an option or a number of options a command does not know.
+const SYNTAX_ERROR: &str = "ERR syntax error";
+
+/// An integer as Redis reads it: no blanks, no `+`, no leading zeros.
+fn integer(text: &[u8]) -> Option<i64> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    match digits {
+        b"0" if text.len() == 1 => Some(0),
+        [b'1'..=b'9', ..] => std::str::from_utf8(text).ok()?.parse().ok(),
+        _ => None,
+    }
+}
+
+/// The first bytes of what a client sent, to be quoted in an error.
+fn quoted(text: &[u8]) -> String {
+    let text = text.split(|&b| b == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(text.get(..128).unwrap_or(text)).into_owned()
+}
+
+/// The form of every HELP: a headline, then lines of subcommand and text.
+fn help(out: &mut Vec<u8>, name: &str, lines: &[&str]) {
+    use crate::protocol::encode;
+    encode::array(out, lines.len() + 3);
+    encode::simple(out, &format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+    for line in lines.iter().chain(&["HELP", "    Prints this help."]) {
+        encode::simple(out, line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_strict() {
+        for (text, expected) in [("0", Some(0)), ("-7", Some(-7)), ("12", Some(12))] {
+            assert_eq!(integer(text.as_bytes()), expected);
         }
-        LocalCommand::Quit => {
-            encode::simple(out, "OK");
-            After::Close
-        }
-        _ => {
-            encode::simple(out, "OK");
-            After::Continue
+        for text in ["", "-", "-0", "00", "01", "+1", " 1", "1 ", "1x", "99999999999999999999"] {
+            assert_eq!(integer(text.as_bytes()), None, "{text}");
         }
     }
 }

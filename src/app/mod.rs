@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,18 +13,19 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::admin::{self, AdminState, Check};
+pub(crate) mod settings;
+mod status;
+
+use self::status::Status;
+use crate::admin;
 use crate::backend::handshake::Credentials;
 use crate::command::CommandTable;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::listener::accept;
-use crate::telemetry::{Counters, Telemetry, TopologyGauges};
-use crate::topology::Topology;
+use crate::telemetry::{Counters, Telemetry};
+use crate::topology::{Topology, TopologyTask};
 use crate::worker::limits::WorkerLimits;
 use crate::worker::mailbox::{Letter, MAILBOX, Process, WorkerHandle};
-
-/// A worker whose loop has not turned for so long makes `/livez` fail.
-const LIVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why the process could not run.
 #[derive(Debug, thiserror::Error)]
@@ -58,12 +59,13 @@ async fn serve(config: Config) -> Result<(), AppError> {
     let mut signals = Signals::new().map_err(|error| AppError::System("catch signals", error))?;
     let listener = accept::bind(config.listen).map_err(|e| AppError::Listen(config.listen, e))?;
     let admin = accept::bind(config.admin_listen).map_err(|e| AppError::Listen(config.admin_listen, e))?;
-    let credentials = Credentials { username: None, password: None };
-    let topology = Topology::new(config.seeds.clone());
+    let credentials = settings::credentials(&config).map_err(AppError::Config)?;
+    let (topology, task) = TopologyTask::new(settings::topology(&config, credentials.clone()));
+    tokio::task::spawn_local(task.run());
     let (workers, telemetry) = start_workers(config, credentials, topology)?;
     let process = Arc::clone(&workers.process);
-    let state = Rc::new(Admin { process: Arc::clone(&process), telemetry });
-    tokio::task::spawn_local(admin::serve(admin, state));
+    let status = Rc::new(Status { process: Arc::clone(&process), telemetry });
+    tokio::task::spawn_local(admin::serve(admin, status));
     let accepting = tokio::task::spawn_local(accept::run(listener, Arc::clone(&process)));
     signals.wait().await;
     stop(&workers, accepting, &mut signals).await;
@@ -79,13 +81,18 @@ fn start_workers(
     let (mut handles, mut mailboxes) = (Vec::new(), Vec::new());
     for _ in 0..count {
         let (sender, receiver) = mpsc::channel(MAILBOX);
-        handles.push(WorkerHandle { mailbox: sender, clients: AtomicUsize::new(0) });
-        mailboxes.push(receiver);
-    }
-    let process = Process::new(config, None, topology, handles);
-    let (mut threads, mut snapshots) = (Vec::new(), Vec::new());
-    for (index, mailbox) in mailboxes.into_iter().enumerate() {
         let counters = Counters::new(CommandTable::builtin().len());
+        handles.push(WorkerHandle {
+            mailbox: sender,
+            clients: AtomicUsize::new(0),
+            memory: AtomicU64::new(0),
+            snapshot: counters.snapshot(),
+        });
+        mailboxes.push((receiver, counters));
+    }
+    let process = Process::new(config, topology, handles);
+    let (mut threads, mut snapshots) = (Vec::new(), Vec::new());
+    for (index, (mailbox, counters)) in mailboxes.into_iter().enumerate() {
         snapshots.push(counters.snapshot());
         let limits = WorkerLimits::new(&process.config, credentials.clone());
         let process = Arc::clone(&process);
@@ -97,7 +104,8 @@ fn start_workers(
         threads.push(thread.map_err(|error| AppError::System("start a worker", error))?);
     }
     let names = CommandTable::builtin().iter().map(|command| command.name.to_owned()).collect();
-    let telemetry = Telemetry::new(snapshots, names, TopologyGauges::default);
+    let topology = Arc::clone(&process.topology);
+    let telemetry = Telemetry::new(snapshots, names, move || status::gauges(&topology));
     Ok((Workers { threads, process }, telemetry))
 }
 
@@ -144,36 +152,5 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
-    }
-}
-
-struct Admin {
-    process: Arc<Process>,
-    telemetry: Telemetry,
-}
-
-impl AdminState for Admin {
-    fn live(&self) -> Result<(), String> {
-        self.telemetry.live(LIVE_WITHIN)
-    }
-
-    fn ready(&self) -> Vec<Check> {
-        let draining = self.process.draining.load(Ordering::Relaxed);
-        vec![Check {
-            name: "accepting",
-            result: if draining { Err("the process stops".to_owned()) } else { Ok(()) },
-        }]
-    }
-
-    fn topology_json(&self) -> String {
-        String::new()
-    }
-
-    fn metrics_text(&self) -> String {
-        self.telemetry.render()
-    }
-
-    fn config_text(&self) -> String {
-        config::render::effective_text(&self.process.config, None)
     }
 }

@@ -1,0 +1,28 @@
+# The commands of the README and of CONTRIBUTING.md. demo and test install what is missing on Debian and Ubuntu.
+.PHONY: demo test bench lint fmt deploy-check
+
+demo:
+	@.ci/need cargo redis
+	cargo run --release --locked -- demo
+
+test:
+	@.ci/need cargo redis
+	REQUIRE_REDIS=1 cargo test --locked
+
+bench:
+	@.ci/need cargo redis
+	cargo bench --locked --bench micro
+	benches/run
+
+lint:
+	@.ci/need cargo
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+fmt:
+	cargo fmt
+
+deploy-check:
+	@.ci/need cargo python
+	python3 deploy/check.py

@@ -1,0 +1,67 @@
+//! What the admin port shows, put together from the process, its workers and the topology.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::admin::{AdminState, Check};
+use crate::config;
+use crate::telemetry::{NodeGauge, Telemetry, TopologyGauges};
+use crate::topology::{Topology, render_json};
+use crate::worker::mailbox::Process;
+
+/// A worker whose loop has not turned for so long makes `/livez` fail.
+const LIVE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Everything the admin port reads.
+pub struct Status {
+    /// The process.
+    pub process: Arc<Process>,
+    /// Its numbers.
+    pub telemetry: Telemetry,
+}
+
+impl AdminState for Status {
+    fn live(&self) -> Result<(), String> {
+        self.telemetry.live(LIVE_WITHIN)
+    }
+
+    /// Ready once a complete table was loaded, until the process stops; what becomes of the cluster
+    /// afterwards is a metric, or one fault there would empty the Service.
+    fn ready(&self) -> Vec<Check> {
+        let draining = self.process.draining.load(Ordering::Relaxed);
+        let accepting = if draining { Err("the process stops".to_owned()) } else { Ok(()) };
+        let topology = match self.process.topology.not_ready_reason() {
+            None => Ok(()),
+            Some(reason) => Err(reason),
+        };
+        vec![Check { name: "accepting", result: accepting }, Check { name: "topology", result: topology }]
+    }
+
+    fn topology_json(&self) -> String {
+        render_json(&self.process.topology.snapshot())
+    }
+
+    fn metrics_text(&self) -> String {
+        self.telemetry.render()
+    }
+
+    fn config_text(&self) -> String {
+        config::render::effective_text(&self.process.config, None)
+    }
+}
+
+/// What the topology contributes to a scrape.
+pub fn gauges(topology: &Topology) -> TopologyGauges {
+    let stats = topology.stats();
+    let nodes = topology.node_states().into_iter();
+    TopologyGauges {
+        refreshes: stats.refresh_counts(),
+        age: stats.age(),
+        ignored: stats.ignored_counts(),
+        ejections: stats.ejections(),
+        events_dropped: stats.events_dropped(),
+        slots_covered: topology.slots_covered(),
+        nodes: nodes.map(|node| NodeGauge { id: node.id, name: node.name, up: node.up }).collect(),
+    }
+}

@@ -1,0 +1,206 @@
+//! COMMAND and its subcommands, from the command table: every command, also those refused here, because
+//! clients look up where keys stand.
+
+use super::{LocalEnv, SYNTAX_ERROR, docs, glob, help};
+use crate::command::data::{Begin, Find, KeySpec};
+use crate::command::keys::{KeyError, keys_with_use};
+use crate::command::{Command, CommandTable, Lookup};
+use crate::protocol::encode;
+use crate::protocol::request::Args;
+use crate::session::state::Resp;
+
+/// Names one COMMAND INFO or COMMAND DOCS may ask for: each name can make a reply a hundred times its size.
+pub(super) const NAMES_MAX: usize = 4096;
+pub(super) const TOO_MANY_NAMES: &str = "ERR slotway: at most 4096 command names in one request";
+
+const HELP: &[&str] = &[
+    "(no subcommand)",
+    "    All commands, as INFO tells them.",
+    "COUNT",
+    "    How many commands there are.",
+    "DOCS [<command-name> ...]",
+    "    Documentation of these commands, or of all.",
+    "GETKEYS <full-command>",
+    "    Which arguments of a command are keys.",
+    "GETKEYSANDFLAGS <full-command>",
+    "    Which arguments of a command are keys, and how they are used.",
+    "INFO [<command-name> ...]",
+    "    Arity, flags and key positions of these commands, or of all.",
+    "LIST [FILTERBY (MODULE <name>|ACLCAT <category>|PATTERN <pattern>)]",
+    "    Names of commands.",
+];
+
+pub(super) fn reply(env: &LocalEnv<'_>, resp: Resp, args: &Args, out: &mut Vec<u8>) {
+    let table = env.table;
+    let is = |word: &str| args.at(1).eq_ignore_ascii_case(word.as_bytes());
+    if args.len() == 1 {
+        all(table, resp, out);
+    } else if is("COUNT") {
+        encode::integer(out, top_level(table).count() as i64);
+    } else if is("INFO") {
+        info(table, resp, args, out);
+    } else if is("DOCS") {
+        docs::reply(table, resp, args, out);
+    } else if is("LIST") {
+        list(table, args, out);
+    } else if is("GETKEYS") {
+        keys(table, None, args, out);
+    } else if is("GETKEYSANDFLAGS") {
+        keys(table, Some(resp), args, out);
+    } else {
+        help(out, "COMMAND", HELP);
+    }
+}
+
+/// What COMMAND counts and lists: commands of the server the table comes from, without subcommands.
+pub(super) fn top_level(table: &CommandTable) -> impl Iterator<Item = &Command> {
+    table.iter().filter(|command| command.container.is_none())
+}
+
+fn all(table: &CommandTable, resp: Resp, out: &mut Vec<u8>) {
+    encode::array(out, top_level(table).count());
+    top_level(table).for_each(|command| entry(table, command, resp, out));
+}
+
+fn info(table: &CommandTable, resp: Resp, args: &Args, out: &mut Vec<u8>) {
+    match args.len() - 2 {
+        0 => all(table, resp, out),
+        count if count > NAMES_MAX => encode::error(out, TOO_MANY_NAMES),
+        count => {
+            encode::array(out, count);
+            for name in args.iter().skip(2) {
+                match table.by_name(name) {
+                    Some(command) => entry(table, command, resp, out),
+                    None => encode::null(out, resp),
+                }
+            }
+        }
+    }
+}
+
+fn entry(table: &CommandTable, command: &Command, resp: Resp, out: &mut Vec<u8>) {
+    let entry = &command.entry;
+    encode::array(out, 10);
+    encode::bulk(out, &entry.name);
+    encode::integer(out, entry.arity.into());
+    words(&entry.flags, resp, out);
+    for number in [entry.range.0, entry.range.1, entry.range.2] {
+        encode::integer(out, number.into());
+    }
+    words(&entry.acl, resp, out);
+    encode::set(out, resp, entry.tips.len());
+    entry.tips.iter().for_each(|tip| encode::bulk(out, tip));
+    encode::set(out, resp, entry.keys.len());
+    entry.keys.iter().for_each(|spec| key_spec(spec, resp, out));
+    // Redis sends the empty list of subcommands as a set, any other as an array.
+    match command.subcommands.len() {
+        0 => encode::set(out, resp, 0),
+        count => encode::array(out, count),
+    }
+    for subcommand in command.subcommands.iter().filter_map(|&id| table.get(id)) {
+        self::entry(table, subcommand, resp, out);
+    }
+}
+
+/// A set of words, each a simple string.
+pub(super) fn words(words: &[String], resp: Resp, out: &mut Vec<u8>) {
+    encode::set(out, resp, words.len());
+    words.iter().for_each(|word| encode::simple(out, word));
+}
+
+fn key_spec(spec: &KeySpec, resp: Resp, out: &mut Vec<u8>) {
+    encode::map(out, resp, 3 + usize::from(spec.notes.is_some()));
+    if let Some(notes) = &spec.notes {
+        encode::bulk(out, "notes");
+        encode::bulk(out, notes);
+    }
+    encode::bulk(out, "flags");
+    words(&spec.flags, resp, out);
+    encode::bulk(out, "begin_search");
+    match &spec.begin {
+        Begin::Index(index) => part("index", &[("index", *index)], resp, out),
+        Begin::Unknown => part("unknown", &[], resp, out),
+        Begin::Keyword(word, from) => {
+            part_header("keyword", 2, resp, out);
+            encode::bulk(out, "keyword");
+            encode::bulk(out, word);
+            number("startfrom", *from, out);
+        }
+    }
+    encode::bulk(out, "find_keys");
+    match spec.find {
+        Find::Range(last, step, limit) => {
+            part("range", &[("lastkey", last), ("keystep", step), ("limit", limit)], resp, out);
+        }
+        Find::Keynum(index, first, step) => {
+            part("keynum", &[("keynumidx", index), ("firstkey", first), ("keystep", step)], resp, out);
+        }
+        Find::Unknown => part("unknown", &[], resp, out),
+    }
+}
+
+fn part(kind: &str, numbers: &[(&str, i32)], resp: Resp, out: &mut Vec<u8>) {
+    part_header(kind, numbers.len(), resp, out);
+    numbers.iter().for_each(|&(name, value)| number(name, value, out));
+}
+
+fn part_header(kind: &str, fields: usize, resp: Resp, out: &mut Vec<u8>) {
+    encode::map(out, resp, 2);
+    encode::bulk(out, "type");
+    encode::bulk(out, kind);
+    encode::bulk(out, "spec");
+    encode::map(out, resp, fields);
+}
+
+fn number(name: &str, value: i32, out: &mut Vec<u8>) {
+    encode::bulk(out, name);
+    encode::integer(out, value.into());
+}
+
+/// All names, subcommands too, unless a filter leaves some out.
+fn list(table: &CommandTable, args: &Args, out: &mut Vec<u8>) {
+    let (by, value) = (args.at(3), args.at(4));
+    let filter: &dyn Fn(&Command) -> bool = match args.len() {
+        2 => &|_| true,
+        5 if args.at(2).eq_ignore_ascii_case(b"FILTERBY") => match () {
+            () if by.eq_ignore_ascii_case(b"MODULE") => &|_| false,
+            () if by.eq_ignore_ascii_case(b"PATTERN") => {
+                &|command| glob::matches(value, command.name.as_bytes())
+            }
+            () if by.eq_ignore_ascii_case(b"ACLCAT") => &|command| {
+                let mut categories = command.entry.acl.iter();
+                categories.any(|name| name.get(1..).is_some_and(|n| n.as_bytes().eq_ignore_ascii_case(value)))
+            },
+            () => return encode::error(out, SYNTAX_ERROR),
+        },
+        _ => return encode::error(out, SYNTAX_ERROR),
+    };
+    let names: Vec<&str> =
+        table.iter().filter(|command| filter(command)).map(|command| command.name).collect();
+    encode::array(out, names.len());
+    names.iter().for_each(|name| encode::bulk(out, name));
+}
+
+/// GETKEYS; with `flags` in that version GETKEYSANDFLAGS.
+fn keys(table: &'static CommandTable, flags: Option<Resp>, args: &Args, out: &mut Vec<u8>) {
+    let inner = Args::new(args.frame(), args.spans().get(2..).unwrap_or_default());
+    let Lookup::Found(command) = table.lookup(&inner) else {
+        return encode::error(out, "ERR Invalid command specified");
+    };
+    let keys = match keys_with_use(command, &inner) {
+        Ok(keys) => keys,
+        Err(error @ (KeyError::NoKeys | KeyError::Arity | KeyError::Invalid)) => {
+            return encode::error(out, error.to_string());
+        }
+    };
+    encode::array(out, keys.len());
+    for (index, how) in keys {
+        if let Some(resp) = flags {
+            encode::array(out, 2);
+            encode::bulk(out, inner.at(index as usize));
+            words(how, resp, out);
+        } else {
+            encode::bulk(out, inner.at(index as usize));
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Makes the slot table and the member list of what was agreed, and publishes them if they differ
+//! from those in use.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::agreed::{Agreed, Ignored};
+use super::handle::{Members, Topology};
+use super::node::NodeId;
+use super::registry::NodeRegistry;
+use super::service::Wanted;
+use super::table::{Shard, SlotTable};
+
+/// (first slot, last slot, index of the shard), as `SlotTable::new` takes them.
+type Ranges = Vec<(u16, u16, u16)>;
+
+/// Owns the registry and remembers what is published.
+#[derive(Default)]
+pub(crate) struct Publisher {
+    registry: NodeRegistry,
+    epoch: u64,
+    shards: Vec<Shard>,
+    ranges: Ranges,
+    members: Members,
+}
+
+impl Publisher {
+    /// Epoch of the table in use; 0 before the first.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Publishes; says whether there is a new table, and which nodes it wants watched.
+    pub(crate) fn publish(
+        &mut self,
+        agreed: &Agreed,
+        shared: &Topology,
+        now: Instant,
+    ) -> (bool, HashMap<NodeId, Wanted>) {
+        let members = self.intern_members(agreed, now);
+        let (shards, ranges, wanted) = self.shards(agreed);
+        let ids: HashSet<NodeId> = members.values().flatten().map(|(_, id)| *id).collect();
+        self.registry.set_members(&ids, now);
+        let reasons = agreed.nodes.values().filter_map(|node| node.ignored);
+        shared.stats().set_accepted(reasons, self.registry.refused());
+        let nodes = self.registry.nodes().to_vec();
+        let table = SlotTable::new(self.epoch + 1, shards.clone(), &ranges, nodes).with_members(ids);
+        let current = shared.table();
+        let same_nodes = current.nodes().len() == table.nodes().len()
+            && current.nodes().iter().zip(table.nodes()).all(|(a, b)| Arc::ptr_eq(a, b))
+            && current.members() == table.members();
+        let same = same_nodes && shards == self.shards && ranges == self.ranges && self.epoch > 0;
+        if members != self.members {
+            self.members.clone_from(&members);
+            shared.members.store(Arc::new(members));
+        }
+        if same {
+            return (false, wanted);
+        }
+        self.epoch += 1;
+        (self.shards, self.ranges) = (shards, ranges);
+        shared.cell.store(Arc::new(table));
+        shared.bump();
+        (true, wanted)
+    }
+
+    /// Every node of the cluster that has an address, under all its names. Also nodes without
+    /// traffic: a redirect of a running migration may point to one.
+    fn intern_members(&mut self, agreed: &Agreed, now: Instant) -> Members {
+        let mut members = Members::new();
+        let mut names = Vec::new();
+        for node in agreed.nodes.values() {
+            if matches!(node.ignored, Some(Ignored::Handshake | Ignored::NoAddr)) {
+                continue;
+            }
+            let Some(id) = node.addr.as_ref().and_then(|addr| self.registry.intern(addr, now)) else {
+                continue;
+            };
+            // Addresses before aliases: a name that is one node's address is never another's.
+            names.extend(node.addr.iter().map(|addr| (0, addr, id)));
+            names.extend(node.aliases.iter().map(|addr| (1, addr, id)));
+        }
+        names.sort();
+        for (_, addr, id) in names {
+            let ports = members.entry(addr.host.clone()).or_default();
+            if !ports.iter().any(|(port, _)| *port == addr.port) {
+                ports.push((addr.port, id));
+            }
+        }
+        members
+    }
+
+    /// Shards by id. A shard whose primary got no id is left out: its slots are uncovered.
+    fn shards(&self, agreed: &Agreed) -> (Vec<Shard>, Ranges, HashMap<NodeId, Wanted>) {
+        let (mut shards, mut ranges, mut wanted) = (Vec::new(), Ranges::new(), HashMap::new());
+        let find = |cluster_id: &str| -> Option<NodeId> {
+            self.registry.get(agreed.nodes.get(cluster_id)?.addr.as_ref()?)
+        };
+        let want = |id: NodeId, cluster_id: &str, is_primary: bool| -> Option<Wanted> {
+            let node = self.registry.nodes().get(id.index())?.clone();
+            Some(Wanted { node, cluster_id: cluster_id.to_owned(), is_primary })
+        };
+        for shard in agreed.shards() {
+            let Some(primary) = find(&shard.primary) else { continue };
+            let Ok(index) = u16::try_from(shards.len()) else { break };
+            ranges.extend(shard.ranges.iter().map(|&(first, last)| (first, last, index)));
+            let mut replicas = Vec::with_capacity(shard.replicas.len());
+            for (id, cluster_id) in shard.replicas.iter().filter_map(|c| Some((find(c)?, c))) {
+                replicas.push(id);
+                wanted.extend(want(id, cluster_id, false).map(|w| (id, w)));
+            }
+            wanted.extend(want(primary, &shard.primary, true).map(|w| (primary, w)));
+            shards.push(Shard { primary, replicas });
+        }
+        (shards, ranges, wanted)
+    }
+}

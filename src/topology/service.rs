@@ -1,0 +1,415 @@
+//! The topology task: takes events and facts, decides when to refresh, adopts what a round agreed
+//! on, and keeps one control connection per node of the table. It owns everything the shared handle
+//! shows. It must never wait for a node: all waiting is in rounds and control connections.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::sleep_until;
+
+use super::agreed::Agreed;
+use super::control::{Control, Fact, Report};
+use super::handle::{Event, Topology};
+use super::health::{Down, Health};
+use super::link::LinkError;
+use super::node::{Node, NodeId};
+use super::publish::Publisher;
+use super::round::{Known, Plan, Round, run};
+use super::schedule::Schedule;
+use super::settings::TopologyConfig;
+use super::snapshot::{FailureSnapshot, Snapshot};
+use super::stats::{RefreshResult, Trigger};
+use super::table::SLOTS;
+
+/// How many known nodes a round asks at first.
+const ASK_FIRST: usize = 5;
+
+/// How many more it asks before it goes to the seeds' views alone.
+const ASK_REST: usize = 32;
+
+/// How long something wrong makes refreshes come often: longer than a failover takes with Redis'
+/// default `cluster-node-timeout` of 15 s, counted from when the node was found dead.
+const URGENT_WINDOW: Duration = Duration::from_secs(30);
+
+/// Reports of control connections waiting for the task.
+const REPORTS_MAX: usize = 256;
+
+/// A node of the table and its control connection.
+pub(crate) struct Watched {
+    pub(crate) node: Arc<Node>,
+    pub(crate) control: Control,
+    pub(crate) health: Health,
+    pub(crate) serial: u64,
+    /// Cluster id that must answer there.
+    pub(crate) cluster_id: String,
+    /// Owns slots; only such a node's trouble makes refreshes frequent.
+    pub(crate) is_primary: bool,
+}
+
+/// The topology service; [`run`](Self::run) it on a current-thread tokio `LocalRuntime`.
+pub struct TopologyTask {
+    config: Rc<TopologyConfig>,
+    shared: Arc<Topology>,
+    events: mpsc::Receiver<Event>,
+    reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
+    publisher: Publisher,
+    schedule: Schedule,
+    agreed: Option<Rc<Agreed>>,
+    watched: HashMap<NodeId, Watched>,
+    round: Option<(Trigger, JoinHandle<Round>)>,
+    uncovered_since: Option<Instant>,
+    serial: u64,
+    /// Base of the snapshot: agreed part and views, without health.
+    last: Snapshot,
+}
+
+impl TopologyTask {
+    /// The service and its shared handle. Nothing happens until it runs.
+    pub fn new(config: TopologyConfig) -> (Arc<Topology>, Self) {
+        let (shared, events) = Topology::channel();
+        let now = Instant::now();
+        let schedule = Schedule::new(
+            config.refresh_interval,
+            config.refresh_min_interval,
+            config.probe_backoff_max,
+            now,
+        );
+        let task = Self {
+            config: Rc::new(config),
+            shared: shared.clone(),
+            events,
+            reports: mpsc::channel(REPORTS_MAX),
+            publisher: Publisher::default(),
+            schedule,
+            agreed: None,
+            watched: HashMap::new(),
+            round: None,
+            uncovered_since: None,
+            serial: 0,
+            last: Snapshot::default(),
+        };
+        (shared, task)
+    }
+
+    /// Runs until it is dropped; dropped, it closes every control connection.
+    pub async fn run(mut self) {
+        loop {
+            let due = self.schedule.due();
+            let at = due.map_or_else(|| Instant::now() + Duration::from_secs(3_600), |(at, _)| at);
+            tokio::select! {
+                Some(event) = self.events.recv() => self.on_event(event),
+                Some(report) = self.reports.1.recv() => self.on_report(report),
+                round = finished(&mut self.round) => self.on_round(round),
+                () = sleep_until(at.into()), if due.is_some() => {
+                    if let Some((_, trigger)) = due {
+                        self.start_round(trigger);
+                    }
+                }
+            }
+            self.update_urgency();
+        }
+    }
+
+    // === events and facts ===
+
+    fn on_event(&mut self, event: Event) {
+        let now = Instant::now();
+        match event {
+            Event::Refresh(trigger) => self.schedule.request(trigger),
+            Event::ConnectionLost(id) => {
+                self.schedule.request(Trigger::ConnectionLost);
+                self.change(id, |watched| {
+                    watched.suspect(now);
+                    false
+                });
+            }
+            Event::ConnectFailed(id) => {
+                self.schedule.request(Trigger::ConnectFailed);
+                self.change(id, |watched| {
+                    watched.suspect(now);
+                    watched.health.connect_failed(now)
+                });
+            }
+            Event::Connected(id) => self.change(id, |watched| watched.health.worker_connected()),
+        }
+    }
+
+    fn on_report(&mut self, report: Report) {
+        let Report { node, serial, fact } = report;
+        let Some(watched) = self.watched.get(&node).filter(|w| w.serial == serial) else { return };
+        let now = Instant::now();
+        let was_suspect = watched.health.is_suspect();
+        if let Fact::Lost(why) | Fact::ConnectFailed(why) = &fact {
+            tracing::debug!(node = %watched.node.addr, %why, "control connection failed");
+        }
+        match fact {
+            Fact::Connected { usable } => {
+                self.schedule.encourage(now);
+                self.change(node, |w| w.health.control_connected(usable));
+            }
+            Fact::Alive { usable } => self.change(node, |w| w.health.alive(usable)),
+            Fact::Late => self.change(node, |w| {
+                w.health.suspect(now);
+                false
+            }),
+            Fact::Lost(_) => self.change(node, |w| {
+                w.health.control_lost(now);
+                false
+            }),
+            Fact::ConnectFailed(LinkError::OtherNode) => {
+                self.change(node, |w| w.health.take_out(Down::Refused, now))
+            }
+            Fact::ConnectFailed(_) => self.change(node, |w| w.health.connect_failed(now)),
+            Fact::Silent => self.change(node, |w| w.health.take_out(Down::Silent, now)),
+        }
+        let is_suspect = self.watched.get(&node).is_some_and(|w| w.health.is_suspect());
+        if is_suspect && !was_suspect {
+            self.schedule.request(Trigger::ConnectionLost);
+        }
+    }
+
+    /// Changes the health of a node; when that takes it out or in, everybody is told.
+    fn change(&mut self, id: NodeId, apply: impl FnOnce(&mut Watched) -> bool) {
+        let Some(watched) = self.watched.get_mut(&id) else { return };
+        if !apply(watched) {
+            return;
+        }
+        let (down, addr) = (watched.health.down(), &watched.node.addr);
+        watched.node.set_up(down.is_none());
+        match down {
+            Some(why) => {
+                tracing::warn!(node = %addr, why = why.label(), "node taken out");
+                self.shared.stats().count_ejection();
+                self.schedule.request(Trigger::ConnectFailed);
+            }
+            None => tracing::info!(node = %addr, "node is back"),
+        }
+        self.show();
+        self.shared.bump();
+    }
+
+    /// While a primary is in trouble or slots are uncovered, refresh often, but not for ever.
+    fn update_urgency(&mut self) {
+        let now = Instant::now();
+        let troubled = self.watched.values().any(|w| w.is_primary && w.health.troubled(now, URGENT_WINDOW));
+        let uncovered = self.uncovered_since.is_some_and(|since| now - since < URGENT_WINDOW);
+        let held = self.agreed.as_ref().is_some_and(|agreed| agreed.held_rounds > 0);
+        self.schedule.set_urgent(if troubled {
+            Some(Trigger::ConnectionLost)
+        } else if uncovered {
+            Some(Trigger::Uncovered)
+        } else {
+            held.then_some(Trigger::Redirect)
+        });
+    }
+
+    // === rounds ===
+
+    fn start_round(&mut self, trigger: Trigger) {
+        let trigger = if self.agreed.is_none() { Trigger::Start } else { trigger };
+        let now = Instant::now();
+        self.schedule.begin(now);
+        self.shared.round_started();
+        let mut known: Vec<&Watched> = self.watched.values().filter(|w| w.health.is_askable()).collect();
+        fastrand::shuffle(&mut known);
+        // First the replicas of primaries in trouble: one of them will be the first to know.
+        let rank = |w: &&Watched| (w.health.is_suspect(), !self.primary_is_suspect(w));
+        known.sort_by_key(rank);
+        let mut known =
+            known.into_iter().map(|w| Known { addr: w.node.addr.clone(), asks: w.control.asks() });
+        let plan = Plan {
+            first: known.by_ref().take(ASK_FIRST).collect(),
+            rest: known.take(ASK_REST).collect(),
+            current: self.agreed.clone(),
+            config: self.config.clone(),
+        };
+        self.round = Some((trigger, tokio::task::spawn_local(run(plan))));
+    }
+
+    fn primary_is_suspect(&self, watched: &Watched) -> bool {
+        let primary =
+            self.agreed.as_ref().and_then(|a| a.nodes.get(&watched.cluster_id)?.primary_id.as_deref());
+        let primary = primary.and_then(|id| self.watched.values().find(|w| w.cluster_id == id));
+        primary.is_some_and(|w| w.health.is_suspect())
+    }
+
+    /// `None`: the round's task ended without a result, which counts as no answer.
+    fn on_round(&mut self, (trigger, round): (Trigger, Option<Round>)) {
+        self.round = None;
+        let now = Instant::now();
+        let Some(round) = round else {
+            self.over(trigger, RefreshResult::Failed, now);
+            return;
+        };
+        let answered = !round.views.is_empty();
+        let mut failures = failure_rows(&round);
+        let result = match round.judgement.outcome {
+            Ok(agreed) => {
+                self.last = Snapshot::of(&agreed, |_| "").with_views(&round.views, &round.judgement.verdicts);
+                self.adopt(agreed, now)
+            }
+            Err(why) => {
+                self.last =
+                    std::mem::take(&mut self.last).with_views(&round.views, &round.judgement.verdicts);
+                self.refused(if answered { why } else { no_answer(&self.config, &round.failures) });
+                if answered { RefreshResult::Rejected } else { RefreshResult::Failed }
+            }
+        };
+        self.last.failures.clear();
+        self.last.failures.append(&mut failures);
+        self.over(trigger, result, now);
+    }
+
+    fn over(&mut self, trigger: Trigger, result: RefreshResult, now: Instant) {
+        self.shared.stats().count_refresh(trigger, result);
+        self.schedule.finish(matches!(result, RefreshResult::Changed | RefreshResult::Same), now);
+        self.show();
+        self.shared.round_finished();
+    }
+
+    fn adopt(&mut self, agreed: Agreed, now: Instant) -> RefreshResult {
+        let (changed, wanted) = self.publisher.publish(&agreed, &self.shared, now);
+        let covered = self.shared.slots_covered();
+        let complete = usize::from(covered) == SLOTS;
+        if complete {
+            self.uncovered_since = None;
+        } else {
+            self.uncovered_since.get_or_insert(now);
+        }
+        if changed {
+            tracing::info!(epoch = self.publisher.epoch(), covered, base = %agreed.base, "new slot table");
+        }
+        if !self.shared.ready() && !agreed.tentative && (complete || agreed.state_ok) && covered > 0 {
+            self.shared.ready.store(true, Ordering::Release);
+            tracing::info!("the cluster is known, ready");
+        } else if !self.shared.ready() {
+            self.refused(format!("{covered} of {SLOTS} slots have a reachable owner"));
+        }
+        self.shared.version.store(agreed.server.redis_version.clone().map(Arc::new));
+        if self.agreed.is_none() && agreed.compared == 1 {
+            // One seed's word got us started; compare it with others as soon as they are connected.
+            self.schedule.request(Trigger::Start);
+        }
+        self.agreed = Some(Rc::new(agreed));
+        self.watch(wanted);
+        if changed { RefreshResult::Changed } else { RefreshResult::Same }
+    }
+
+    /// Remembers why we are not ready, and says so once.
+    fn refused(&self, why: String) {
+        if self.shared.reason.load().as_deref() != Some(&why) {
+            tracing::warn!(reason = %why, "no new picture of the cluster");
+            self.shared.reason.store(Some(Arc::new(why)));
+        }
+    }
+
+    /// Starts and ends control connections so that they fit the table.
+    fn watch(&mut self, wanted: HashMap<NodeId, Wanted>) {
+        self.watched.retain(|id, watched| {
+            let stays = wanted.get(id).is_some_and(|w| w.cluster_id == watched.cluster_id);
+            if !stays {
+                // Nobody probes it any more: to whoever still dials it, it is a node like any other.
+                watched.node.set_up(true);
+            }
+            stays
+        });
+        for (id, want) in wanted {
+            if let Some(watched) = self.watched.get_mut(&id) {
+                watched.is_primary = want.is_primary;
+                continue;
+            }
+            self.serial += 1;
+            let addr = want.node.addr.clone();
+            let reports = self.reports.0.clone();
+            let control = Control::start(
+                (id, self.serial),
+                addr,
+                want.cluster_id.clone(),
+                self.config.clone(),
+                reports,
+            );
+            let watched = Watched {
+                node: want.node,
+                control,
+                health: Health::new(self.config.eject_after_failures),
+                serial: self.serial,
+                cluster_id: want.cluster_id,
+                is_primary: want.is_primary,
+            };
+            self.watched.insert(id, watched);
+        }
+    }
+
+    /// Publishes the snapshot with the health of now.
+    fn show(&self) {
+        let mut snapshot = self.last.clone();
+        snapshot.table_epoch = self.publisher.epoch();
+        let health: HashMap<String, &'static str> = self
+            .watched
+            .values()
+            .map(|w| (w.node.addr.to_string(), w.health.down().map_or("up", Down::label)))
+            .collect();
+        for shard in &mut snapshot.shards {
+            for node in std::iter::once(&mut shard.primary).chain(&mut shard.replicas) {
+                node.health = (*health.get(&node.addr).unwrap_or(&"unknown")).to_owned();
+            }
+        }
+        self.shared.snapshot.store(Arc::new(snapshot));
+    }
+}
+
+impl Watched {
+    fn suspect(&mut self, now: Instant) {
+        if !self.health.is_suspect() {
+            self.control.nudge();
+        }
+        self.health.suspect(now);
+    }
+}
+
+/// A node the table needs watched.
+pub(crate) struct Wanted {
+    pub(crate) node: Arc<Node>,
+    pub(crate) cluster_id: String,
+    pub(crate) is_primary: bool,
+}
+
+impl Drop for TopologyTask {
+    fn drop(&mut self) {
+        if let Some((_, round)) = &self.round {
+            round.abort();
+        }
+    }
+}
+
+/// The round under way, once it is over; never, without one.
+async fn finished(round: &mut Option<(Trigger, JoinHandle<Round>)>) -> (Trigger, Option<Round>) {
+    match round {
+        Some((trigger, task)) => (*trigger, task.await.ok()),
+        None => std::future::pending().await,
+    }
+}
+
+pub(crate) fn failure_rows(round: &Round) -> Vec<FailureSnapshot> {
+    let each = round.failures.iter();
+    each.map(|(addr, error)| FailureSnapshot { addr: addr.to_string(), error: error.to_string() }).collect()
+}
+
+/// One sentence for a round without any view: the reason that explains most, or all of them.
+pub(crate) fn no_answer(config: &TopologyConfig, failures: &[(super::node::NodeAddr, LinkError)]) -> String {
+    let worst = failures.iter().max_by_key(|(_, error)| error.weight());
+    match worst {
+        None if config.seeds.is_empty() => "no seeds are configured".to_owned(),
+        None => "no seed is reachable".to_owned(),
+        Some((addr, error)) if error.weight() > 3 => format!("{addr}: {error}"),
+        Some(_) => {
+            let each = failures.iter().take(4).map(|(addr, error)| format!("{addr}: {error}"));
+            format!("no seed is reachable ({})", each.collect::<Vec<_>>().join("; "))
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What the topology service needs to be told. Kept apart from `config::Config` so that neither
+//! depends on the other.
+
+use std::time::Duration;
+
+use super::node::NodeAddr;
+use crate::backend::handshake::Credentials;
+
+/// Settings of the topology service; the keys of the configuration in brackets.
+#[derive(Clone, Debug)]
+pub struct TopologyConfig {
+    /// Where to start, and where to go when nothing known answers [`seeds`]. Names are resolved
+    /// anew each time, and all their addresses are tried.
+    pub seeds: Vec<NodeAddr>,
+    /// User and password for the nodes [`upstream-username`, `upstream-password`].
+    pub credentials: Credentials,
+    /// Name of the control connections in CLIENT LIST, empty for none [`upstream-client-name`].
+    pub client_name: String,
+    /// Deadline of a TCP connect, and again of the handshake and of each answer
+    /// [`connect-timeout`].
+    pub connect_timeout: Duration,
+    /// Time between two refreshes without a reason, ± 20 % [`refresh-interval`].
+    pub refresh_interval: Duration,
+    /// Least time between the starts of two refreshes [`refresh-min-interval`].
+    pub refresh_min_interval: Duration,
+    /// Time between two PINGs of a node [`probe-interval`].
+    pub probe_interval: Duration,
+    /// A node that owes an answer and sent no byte for so long is down [`node-silence-timeout`].
+    pub node_silence_timeout: Duration,
+    /// Failed connects in a row that take a node out [`eject-after-failures`].
+    pub eject_after_failures: u32,
+    /// Longest wait between two attempts at a node, or at the seeds, that fail
+    /// [`probe-backoff-max`].
+    pub probe_backoff_max: Duration,
+}
+
+impl Default for TopologyConfig {
+    fn default() -> Self {
+        Self {
+            seeds: Vec::new(),
+            credentials: Credentials::default(),
+            client_name: "slotway".to_owned(),
+            connect_timeout: Duration::from_secs(1),
+            refresh_interval: Duration::from_secs(15),
+            refresh_min_interval: Duration::from_millis(100),
+            probe_interval: Duration::from_secs(1),
+            node_silence_timeout: Duration::from_secs(7),
+            eject_after_failures: 3,
+            probe_backoff_max: Duration::from_secs(5),
+        }
+    }
+}
+
+/// `base · 2^attempt`, at most `cap`, and then a random half of it off: many proxies that lost the
+/// same node must not come back in step.
+pub(crate) fn backoff(base: Duration, attempt: u32, cap: Duration) -> Duration {
+    let full = base.saturating_mul(1 << attempt.min(16)).min(cap);
+    full.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+/// `mean` ± 20 %.
+pub(crate) fn jitter(mean: Duration) -> Duration {
+    mean.mul_f64(0.8 + fastrand::f64() * 0.4)
+}

@@ -1,0 +1,68 @@
+//! What the buffers hold in all, against `max-memory`. Sessions report their own as it changes, lanes
+//! and the waiting room are added up at every tick. When the process has reached its ceiling, new work
+//! is refused with an error and unfinished requests are not read on, until it has fallen below.
+
+use std::cell::Cell;
+use std::sync::atomic::Ordering;
+
+use super::WorkerContext;
+use crate::session::SessionInner;
+
+/// One worker's account.
+#[derive(Debug, Default)]
+pub struct Budget {
+    sessions: Cell<usize>,
+    full: Cell<bool>,
+}
+
+impl Budget {
+    /// True while no new work is taken.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.full.get()
+    }
+
+    /// A session's buffers changed from `before` to `after` bytes.
+    #[inline]
+    pub fn charge(&self, before: usize, after: usize) {
+        self.sessions.set((self.sessions.get() + after).saturating_sub(before));
+    }
+}
+
+impl WorkerContext {
+    /// Publishes what this worker holds and takes note of what all hold. Once per tick.
+    pub fn settle_budget(&self) {
+        let lanes: u64 = self.lanes.borrow().iter().map(|lane| lane.inner().send.kept()).sum();
+        let held = self.budget.sessions.get() as u64 + lanes + self.waiting.borrow().bytes();
+        if let Some(me) = self.process.workers.get(self.index) {
+            me.memory.store(held, Ordering::Relaxed);
+        }
+        let full = self.process.is_memory_full();
+        if self.budget.full.replace(full) != full {
+            if full {
+                tracing::warn!(held, "max-memory is reached: refusing new work");
+            } else {
+                tracing::info!(held, "below max-memory again");
+                self.wake_paused();
+            }
+        }
+    }
+}
+
+impl SessionInner {
+    /// Bytes this session's buffers hold.
+    #[inline]
+    pub fn footprint(&self) -> usize {
+        self.out.len() + self.pending.bytes() + self.partial.as_ref().map_or(0, |p| p.buffer.capacity())
+    }
+
+    /// Brings the worker's account up to date with this session.
+    #[inline]
+    pub fn charge(&mut self, budget: &Budget) {
+        let now = self.footprint();
+        if now != self.charged {
+            budget.charge(self.charged, now);
+            self.charged = now;
+        }
+    }
+}

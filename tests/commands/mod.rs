@@ -1,0 +1,66 @@
+//! The command table, key finding, error texts and the proxy's own replies, compared with a real
+//! redis-server. No proxy runs here: the library is asked directly.
+
+mod errors;
+mod forms;
+mod keys;
+mod local;
+mod table;
+
+use slotway::command::data::File;
+use slotway::command::{CommandTable, fetch};
+use slotway::protocol::request::{Args, Span};
+
+use crate::support::resp::frame;
+use crate::support::server::Server;
+
+/// Commands of the table that the server the table comes from cannot be asked about: not in 7.0.
+const NOT_IN_SERVER: &[&str] = &["client|setinfo"];
+
+/// A request as the scanner would hand it over.
+struct Cut {
+    frame: Vec<u8>,
+    spans: Vec<Span>,
+}
+
+impl Cut {
+    fn new<T: AsRef<[u8]>>(words: &[T]) -> Self {
+        let mut cut = Self { frame: Vec::new(), spans: Vec::new() };
+        for word in words {
+            let word = word.as_ref();
+            cut.spans.push(Span { start: cut.frame.len() as u32, len: word.len() as u32 });
+            cut.frame.extend_from_slice(word);
+        }
+        cut
+    }
+
+    fn args(&self) -> Args<'_> {
+        Args::new(&self.frame, &self.spans)
+    }
+}
+
+/// Words parted by single blanks; two in a row make an empty word.
+fn words(line: &str) -> Vec<String> {
+    line.split(' ').map(str::to_owned).collect()
+}
+
+fn request<T: AsRef<[u8]>>(words: &[T]) -> Vec<u8> {
+    frame(&words.iter().map(AsRef::as_ref).collect::<Vec<_>>())
+}
+
+/// What `slotway commands --from` would print for this server.
+fn dump(server: &Server, password: Option<&str>) -> String {
+    fetch::fetch(&server.addr().to_string(), None, password).unwrap()
+}
+
+/// True if the server is the version the table was made from; otherwise comparing makes no sense.
+fn same_version(json: &str) -> bool {
+    let file: File = serde_json::from_str(json).unwrap();
+    let source = CommandTable::builtin().source();
+    let same = file.source == *source;
+    if !same {
+        let (ours, theirs) = (&source.version, &file.source.version);
+        eprintln!("\n*** SKIPPED, NOT PROVEN: the command table is of {ours}, this server is {theirs} ***\n");
+    }
+    same
+}

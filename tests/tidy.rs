@@ -1,0 +1,137 @@
+//! House rules that a program can check, and generated texts that must equal the code.
+//! `SLOTWAY_UPDATE_README=1 cargo test tidy` writes the generated texts anew.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use slotway::error::{Executed, ProxyError};
+
+const LINES_MAX: usize = 400;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files below `folder` with one of the endings, the build folder and hidden ones left out.
+fn files(folder: &str, endings: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![root().join(folder)];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if path.is_dir() && name != "target" && !name.starts_with('.') {
+                open.push(path);
+            } else if path.is_file() && endings.iter().any(|ending| name.ends_with(ending)) {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+fn code() -> Vec<PathBuf> {
+    ["src", "tests", "benches"].iter().flat_map(|folder| files(folder, &[".rs"])).collect()
+}
+
+#[test]
+fn files_are_short_and_say_what_they_are() {
+    for path in code() {
+        let text = fs::read_to_string(&path).unwrap();
+        let lines = text.lines().count();
+        assert!(lines <= LINES_MAX, "{}: {lines} lines, at most {LINES_MAX}", path.display());
+        assert!(text.starts_with("//!"), "{}: begins with no //! comment", path.display());
+    }
+}
+
+#[test]
+fn nothing_is_left_to_do() {
+    // In two parts, for this file is searched too.
+    let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
+    let mut all = code();
+    all.extend(["deploy", "config", ".ci"].iter().flat_map(|folder| files(folder, &[""])));
+    for path in all {
+        let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+        for (index, line) in text.lines().enumerate() {
+            let found = marks
+                .iter()
+                .find(|mark| line.split(|c: char| !c.is_ascii_alphabetic()).any(|word| word == **mark));
+            assert!(found.is_none(), "{}:{}: {line}", path.display(), index + 1);
+        }
+    }
+}
+
+#[test]
+fn every_folder_is_in_the_architecture() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    for entry in fs::read_dir(root().join("src")).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_dir() {
+            assert!(text.contains(&format!("{name}/")), "ARCHITECTURE.md does not name src/{name}/");
+        }
+    }
+}
+
+#[test]
+fn config_file_equals_the_code() {
+    same_or_update("config/slotway.toml", &slotway::config::render::file_text());
+}
+
+#[test]
+fn readme_tables_equal_the_code() {
+    let mut text = fs::read_to_string(root().join("README.md")).unwrap();
+    for (name, table) in [
+        ("config", slotway::config::render::readme_table()),
+        ("metrics", slotway::telemetry::names::readme_table()),
+        ("errors", errors_table()),
+        ("commands", slotway::command::readme::readme_table()),
+    ] {
+        let (begin, end) = (format!("<!-- generated:{name} -->\n"), format!("<!-- /generated:{name} -->"));
+        let start = text.find(&begin).unwrap_or_else(|| panic!("README.md has no {begin}")) + begin.len();
+        let stop = text.find(&end).unwrap_or_else(|| panic!("README.md has no {end}"));
+        text.replace_range(start..stop, &table);
+    }
+    same_or_update("README.md", &text);
+}
+
+#[test]
+fn relative_links_lead_somewhere() {
+    for path in files("", &[".md"]) {
+        let text = fs::read_to_string(&path).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            if !link.is_empty() && !link.contains("://") {
+                assert!(path.with_file_name(link).exists(), "{}: {link} does not exist", path.display());
+            }
+        }
+    }
+}
+
+/// Fails when the file differs from `text`, or writes it where that is asked for.
+fn same_or_update(file: &str, text: &str) {
+    let path = root().join(file);
+    if fs::read_to_string(&path).unwrap_or_default() == text {
+        return;
+    }
+    let update = std::env::var_os("SLOTWAY_UPDATE_README").is_some_and(|value| value == "1");
+    assert!(update, "{file} differs from the code; SLOTWAY_UPDATE_README=1 cargo test tidy writes it anew");
+    fs::write(path, text).unwrap();
+}
+
+fn errors_table() -> String {
+    let mut text = String::from("| error | when | executed | `kind` |\n|---|---|---|---|\n");
+    for error in ProxyError::ALL {
+        let executed = match error.executed() {
+            Executed::No => "no",
+            Executed::Maybe => "maybe",
+            Executed::Partly => "partly",
+        };
+        text.push_str(&format!(
+            "| `-{}` | {} | {executed} | `{}` |\n",
+            error.text(),
+            error.when(),
+            error.kind()
+        ));
+    }
+    text
+}
