@@ -35,12 +35,22 @@ pub struct LaneReader {
     /// The beginning of a reply that is not whole.
     rest: BytesMut,
     flowing: bool,
+    /// Bytes of it that went through.
+    flowed: usize,
 }
 
 impl LaneReader {
     /// Reads for `lane`, which is ready.
     pub fn new(worker: Rc<WorkerContext>, lane: Rc<Lane>, reader: ReadSide) -> Self {
-        Self { worker, lane, reader, scanner: ReplyScanner::new(), rest: BytesMut::new(), flowing: false }
+        Self {
+            worker,
+            lane,
+            reader,
+            scanner: ReplyScanner::new(),
+            rest: BytesMut::new(),
+            flowing: false,
+            flowed: 0,
+        }
     }
 
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), &'static str>> {
@@ -140,7 +150,8 @@ impl LaneReader {
         self.scanner.reset();
         if self.flowing {
             self.flowing = false;
-            return self.lane.end_flow(&self.worker, frame);
+            let flowed = std::mem::take(&mut self.flowed) + frame.len();
+            return self.lane.end_flow(&self.worker, frame, flowed);
         }
         self.lane.answer(&self.worker, frame, shared)
     }
@@ -155,6 +166,7 @@ impl LaneReader {
             return 0;
         }
         self.lane.flow(rest.get(..passable).unwrap_or(&[]));
+        self.flowed += passable;
         self.scanner.rebase(passable);
         passable
     }
@@ -264,7 +276,7 @@ impl Lane {
         }
     }
 
-    fn end_flow(&self, worker: &WorkerContext, last: &[u8]) -> Result<(), BadReply> {
+    fn end_flow(&self, worker: &WorkerContext, last: &[u8], flowed: usize) -> Result<(), BadReply> {
         self.flow(last);
         let mut inner = self.inner();
         let mut ticket = inner.tickets.pop_front().ok_or(BadReply)?;
@@ -273,7 +285,7 @@ impl Lane {
         if let Some(errand) = ticket.take() {
             let took = worker.clock.now().saturating_sub(ticket.queued);
             worker.counters.backend_done(errand.command.class, self.key.node, took);
-            errand.session.end_flow(&errand);
+            errand.session.end_flow(&errand, flowed);
         }
         Ok(())
     }

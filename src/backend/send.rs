@@ -6,11 +6,12 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::lane::{Lane, LaneKey, LaneState};
-use super::ticket::{Aim, Errand, NO_SLOT, Parcel};
+use super::ticket::{Aim, Doubt, Errand, NO_SLOT, Parcel};
 use super::waiting::Waiter;
 use crate::error::ProxyError;
 use crate::session::SessionInner;
 use crate::session::state::Resp;
+use crate::telemetry::CommandClass;
 use crate::topology::node::NodeId;
 use crate::topology::{Event, Trigger};
 use crate::worker::WorkerContext;
@@ -25,6 +26,8 @@ enum Way {
     NoOwner,
     /// A round of refreshing is not over.
     Refreshing,
+    /// The redirect it followed was a script's own words: they are the reply.
+    Untrue,
 }
 
 impl WorkerContext {
@@ -54,9 +57,9 @@ impl WorkerContext {
     }
 
     #[cold]
-    fn park_new(self: &Rc<Self>, inner: &mut SessionInner, parcel: Parcel) {
+    fn park_new(self: &Rc<Self>, inner: &mut SessionInner, mut parcel: Parcel) {
         let resp = inner.client.resp;
-        let way = self.way(&parcel, resp);
+        let way = self.way(&mut parcel, resp);
         if let Err((errand, error)) = self.go_or_wait(parcel, way) {
             let session = Rc::clone(&errand.session);
             inner.fail(&session, &errand, error);
@@ -64,9 +67,9 @@ impl WorkerContext {
     }
 
     /// Sends a request (again) that is not in any lane. No session may be borrowed.
-    pub fn send(self: &Rc<Self>, parcel: Parcel) {
+    pub fn send(self: &Rc<Self>, mut parcel: Parcel) {
         let resp = parcel.errand.session.inner().client.resp;
-        let way = self.way(&parcel, resp);
+        let way = self.way(&mut parcel, resp);
         if let Err((errand, error)) = self.go_or_wait(parcel, way) {
             errand.session.fail(&errand, error);
         }
@@ -87,12 +90,18 @@ impl WorkerContext {
         rotated().find(|&node| up(node)).or_else(|| rotated().next())
     }
 
-    fn way(self: &Rc<Self>, parcel: &Parcel, resp: Resp) -> Way {
-        let node = match parcel.aim {
+    fn way(self: &Rc<Self>, parcel: &mut Parcel, resp: Resp) -> Way {
+        let node = match &parcel.aim {
             Aim::Table => self.owner(parcel.errand.slot, parcel.errand.session.id),
-            Aim::Node { node, .. } => Some(node),
-            Aim::AfterRefresh { round } if self.topology.round() < round => return Way::Refreshing,
-            Aim::AfterRefresh { .. } => self.owner(parcel.errand.slot, parcel.errand.session.id),
+            Aim::Node { node, .. } => Some(*node),
+            Aim::IfTrue(doubt) if self.topology.round() < doubt.round => return Way::Refreshing,
+            Aim::IfTrue(doubt) => match self.judge(&parcel.errand, doubt) {
+                Some(aim) => {
+                    parcel.aim = aim;
+                    return self.way(parcel, resp);
+                }
+                None => return Way::Untrue,
+            },
         };
         let Some(node) = node else { return Way::NoOwner };
         let Some(lane) = self.lane(node, resp) else { return Way::NoOwner };
@@ -103,6 +112,23 @@ impl WorkerContext {
             super::connect::start(self, &lane);
         }
         Way::Unreachable(lane.down_since.get())
+    }
+
+    /// What a redirect in doubt comes to under a fresh view; `None` if it was a script's own words. Of
+    /// a script MOVED is believed when the table now says the same, and ASK when the slot is migrating.
+    fn judge(&self, errand: &Errand, doubt: &Doubt) -> Option<Aim> {
+        let member = self.topology.node_by_addr(&doubt.target.host, doubt.target.port);
+        let script = errand.command.class == CommandClass::Script;
+        match member {
+            Some(node) if !script => Some(Aim::Node { node, asking: doubt.asking }),
+            None if !script => Some(Aim::Table),
+            Some(node) if doubt.asking => {
+                let migrating = self.topology.snapshot().migrations.iter().any(|m| m.slot == errand.slot);
+                migrating.then_some(Aim::Node { node, asking: true })
+            }
+            Some(node) => (self.topology.table().primary(errand.slot) == Some(node)).then_some(Aim::Table),
+            None => None,
+        }
     }
 
     /// The lane to `node`, made when there is none.
@@ -123,6 +149,12 @@ impl WorkerContext {
                 return lane
                     .resend(self, parcel, asking)
                     .map_err(|errand| (errand, ProxyError::NodeQueueFull));
+            }
+            Way::Untrue => {
+                if let Aim::IfTrue(doubt) = &parcel.aim {
+                    parcel.errand.session.deliver(&parcel.errand, &doubt.frame, None);
+                }
+                return Ok(());
             }
             Way::Refreshing | Way::Unreachable(0) => now,
             Way::Unreachable(since) => since,
@@ -154,7 +186,7 @@ impl WorkerContext {
         }
         let now = self.clock.now();
         let everyone = self.waiting.borrow_mut().take_all();
-        for Waiter { parcel, since } in everyone {
+        for Waiter { mut parcel, since } in everyone {
             let errand = &parcel.errand;
             let (resp, wanted) = {
                 let mut session = errand.session.inner();
@@ -163,13 +195,13 @@ impl WorkerContext {
             if !wanted {
                 continue;
             }
-            let way = self.way(&parcel, resp);
-            if let Way::Open(_) = way {
+            let way = self.way(&mut parcel, resp);
+            if let Way::Open(_) | Way::Untrue = way {
                 if let Err((errand, error)) = self.go_or_wait(parcel, way) {
                     errand.session.fail(&errand, error);
                 }
             } else if now.saturating_sub(since) >= self.limits.owner_wait {
-                errand.session.fail(errand, self.no_owner_error());
+                parcel.errand.session.fail(&parcel.errand, self.no_owner_error());
             } else {
                 self.waiting.borrow_mut().push(Waiter { parcel, since });
             }

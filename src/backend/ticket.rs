@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::command::Command;
 use crate::error::ProxyError;
 use crate::session::Session;
+use crate::topology::node::{NodeAddr, NodeId};
 
 /// `slot` of a request without keys: any primary will do.
 pub const NO_SLOT: u16 = u16::MAX;
@@ -80,24 +81,34 @@ impl Drop for Ticket {
     }
 }
 
+/// A redirect that has to prove itself against a fresh view of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// The node it names.
+    pub target: NodeAddr,
+    /// ASK, not MOVED.
+    pub asking: bool,
+    /// The error as it came.
+    pub frame: Bytes,
+    /// The first refresh that began after it came.
+    pub round: u64,
+}
+
 /// Where an errand goes when it is sent (again).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Aim {
     /// To whom the table says.
     Table,
     /// To this node, which a redirect named; with ASKING before it.
     Node {
         /// The node.
-        node: crate::topology::node::NodeId,
+        node: NodeId,
         /// Send ASKING first.
         asking: bool,
     },
-    /// To whom the table says after this round of refreshing: a redirect named a node that does not
-    /// belong to the cluster as we know it.
-    AfterRefresh {
-        /// The round.
-        round: u64,
-    },
+    /// Where a redirect points, if a fresh view of the cluster bears it out: it named a node that does
+    /// not belong to the cluster as we know it, or it came from a script, which can say anything.
+    IfTrue(Rc<Doubt>),
 }
 
 /// An errand with its bytes, outside any lane.

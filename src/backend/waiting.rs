@@ -42,9 +42,10 @@ impl WaitingRoom {
         self.queue.is_empty()
     }
 
-    /// True when there is room for one more request of `len` bytes.
+    /// True when there is room for one more request of `len` bytes. One may wait however large it is.
     pub fn has_room(&self, len: usize, requests: usize, bytes: u64) -> bool {
-        self.queue.len() < requests && self.bytes + len as u64 <= bytes
+        let fits = self.queue.is_empty() || self.bytes + len as u64 <= bytes;
+        self.queue.len() < requests && fits
     }
 
     /// Takes a request in.

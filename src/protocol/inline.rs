@@ -28,8 +28,6 @@ fn is_space(byte: u8) -> bool {
 }
 
 fn split_words(line: &[u8]) -> Result<Vec<Vec<u8>>, ProtocolError> {
-    // Redis' parser works on a C string: it ends at the first NUL.
-    let line = line.split(|&b| b == 0).next().unwrap_or(&[]);
     let mut words = Vec::new();
     let mut rest = line;
     loop {

@@ -4,7 +4,7 @@
 //! is forwarded as bytes must mean the same to the node. Owns no bytes and never allocates by a length
 //! that a client claims.
 
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 
 use super::inline::split_inline;
 use super::request::Span;
@@ -99,7 +99,15 @@ impl RequestScanner {
                     let (count, next) = match read_length(buf, 1) {
                         Line::Number(n, next) => (n, next),
                         Line::More => return Ok(Scanned::More(buf.len() + 1)),
-                        Line::Bad => return Err(ProtocolError::MultibulkLength),
+                        Line::Bad => {
+                            return bad_line(
+                                buf,
+                                1,
+                                limits,
+                                ProtocolError::MultibulkLength,
+                                ProtocolError::MultibulkLine,
+                            );
+                        }
                     };
                     if count <= 0 {
                         return Ok(Scanned::Nothing(next));
@@ -140,7 +148,16 @@ impl RequestScanner {
                 }
                 match read_length(buf, self.pos + 1) {
                     Line::More => return Ok(Scanned::More(buf.len() + 1)),
-                    Line::Bad => return Err(ProtocolError::BulkLength),
+                    Line::Bad => {
+                        let from = self.pos + 1;
+                        return bad_line(
+                            buf,
+                            from,
+                            limits,
+                            ProtocolError::BulkLength,
+                            ProtocolError::BulkLine,
+                        );
+                    }
                     Line::Number(n, next) => {
                         let len = u64::try_from(n).map_err(|_| ProtocolError::BulkLength)?;
                         if len > limits.bulk_bytes {
@@ -168,8 +185,11 @@ impl RequestScanner {
     }
 
     fn scan_inline(&mut self, buf: &[u8], limits: &Limits) -> Result<Scanned, ProtocolError> {
-        let Some(found) = memchr(b'\n', buf.get(self.pos..).unwrap_or(&[])) else {
-            self.pos = buf.len();
+        // Redis looks for the line end as in a C string: a NUL before it, and the line never ends.
+        let found = memchr2(b'\n', 0, buf.get(self.pos..).unwrap_or(&[]));
+        let found = found.filter(|at| buf.get(self.pos + at) == Some(&b'\n'));
+        let Some(found) = found else {
+            self.pos = memchr(0, buf.get(self.pos..).unwrap_or(&[])).map_or(buf.len(), |at| self.pos + at);
             if buf.len() > limits.inline_bytes {
                 return Err(ProtocolError::InlineTooBig);
             }
@@ -183,6 +203,24 @@ impl RequestScanner {
         }
         split_inline(line, &mut self.inline, &mut self.spans)?;
         Ok(if self.spans.is_empty() { Scanned::Nothing(end + 1) } else { Scanned::Inline(end + 1) })
+    }
+}
+
+/// A length line that is not a length: an error once it ends, another once it is too long to end. The
+/// line is at most `inline-bytes-max` long, which bounds what looking for its end again can cost.
+#[cold]
+fn bad_line(
+    buf: &[u8],
+    from: usize,
+    limits: &Limits,
+    not_a_length: ProtocolError,
+    too_long: ProtocolError,
+) -> Result<Scanned, ProtocolError> {
+    let line = buf.get(from..).unwrap_or(&[]);
+    match memchr(b'\r', line) {
+        Some(_) => Err(not_a_length),
+        None if line.len() > limits.inline_bytes => Err(too_long),
+        None => Ok(Scanned::More(buf.len() + 1)),
     }
 }
 

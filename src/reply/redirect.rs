@@ -10,9 +10,10 @@ use bytes::Bytes;
 
 use super::explode::explode;
 use crate::backend::lane::Lane;
-use crate::backend::ticket::{Aim, Errand, NO_SLOT, Parcel};
+use crate::backend::ticket::{Aim, Doubt, Errand, NO_SLOT, Parcel};
 use crate::error::ProxyError;
 use crate::telemetry::{CommandClass, RedirectKind};
+use crate::topology::node::NodeAddr;
 use crate::topology::{Event, Trigger};
 use crate::worker::WorkerContext;
 
@@ -99,7 +100,7 @@ pub fn follow(
             if !asking {
                 worker.topology.report(Event::Refresh(Trigger::Redirect));
             }
-            go_to(worker, lane, errand, request, target, asking)
+            go_to(worker, (lane, errand), request, (target, asking), frame)
         }
         _ if errand.command.class == CommandClass::Script => false,
         Redirect::TryAgain => {
@@ -119,11 +120,10 @@ pub fn follow(
 
 fn go_to(
     worker: &Rc<WorkerContext>,
-    lane: &Rc<Lane>,
-    errand: &Errand,
+    (lane, errand): (&Rc<Lane>, &Errand),
     request: &Bytes,
-    target: Target<'_>,
-    asking: bool,
+    (target, asking): (Target<'_>, bool),
+    frame: &[u8],
 ) -> bool {
     let mut errand = errand.clone();
     errand.redirects = errand.redirects.saturating_add(1);
@@ -138,11 +138,12 @@ fn go_to(
     };
     let host = if matches!(target.host, "" | "?") { lane.node.addr.host.as_str() } else { target.host };
     let aim = match worker.topology.node_by_addr(host, target.port) {
-        Some(node) => Aim::Node { node, asking },
-        None => {
+        Some(node) if errand.command.class != CommandClass::Script => Aim::Node { node, asking },
+        _ => {
             let round = worker.topology.next_round();
             worker.topology.report(Event::Refresh(Trigger::Redirect));
-            Aim::AfterRefresh { round }
+            let target = NodeAddr { host: host.to_owned(), port: target.port };
+            Aim::IfTrue(Rc::new(Doubt { target, asking, frame: Bytes::copy_from_slice(frame), round }))
         }
     };
     hold(worker, Parcel { errand, bytes: request.clone(), aim }, pause);

@@ -17,6 +17,7 @@ impl Session {
     pub fn deliver(self: &Rc<Self>, errand: &Errand, frame: &[u8], shared: Option<Bytes>) {
         let worker = &self.worker;
         let mut inner = self.inner();
+        inner.window.learn(frame.len());
         let SessionInner { pending, out, .. } = &mut *inner;
         let wanted = match shared {
             None => pending.answer(errand.seq, frame, out, &worker.pool),
@@ -30,6 +31,7 @@ impl Session {
     /// The reply to one part of a split command.
     pub fn deliver_part(self: &Rc<Self>, errand: &Errand, frame: &[u8], shared: Option<&Bytes>) {
         let mut inner = self.inner();
+        inner.window.learn(frame.len());
         if inner.pending.merge_part(errand.seq, |merge| merge.accept(errand.part, frame, shared)) {
             inner.settled_one(self, &self.worker);
         }
@@ -67,8 +69,9 @@ impl Session {
     }
 
     /// The last byte of a flowing reply is through.
-    pub fn end_flow(self: &Rc<Self>, errand: &Errand) {
+    pub fn end_flow(self: &Rc<Self>, errand: &Errand, len: usize) {
         let mut inner = self.inner();
+        inner.window.learn(len);
         inner.pending.end_flow(errand.seq);
         inner.settled_one(self, &self.worker);
     }

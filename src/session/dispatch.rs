@@ -37,7 +37,7 @@ pub fn dispatch(session: &Rc<Session>, inner: &mut SessionInner, frame: Frame<'_
     worker.counters.in_flight(1);
     let command = match worker.commands.lookup(&args) {
         Lookup::Found(command) => command,
-        // Redis says so before it asks for a password.
+        // Redis says so, as it says of the arity, before it asks for a password.
         Lookup::UnknownCommand => return inner.reply_text(session, unknown_command(&args)),
         Lookup::UnknownSubcommand(container) => {
             return inner.reply_text(session, unknown_subcommand(container, &args));
@@ -45,11 +45,11 @@ pub fn dispatch(session: &Rc<Session>, inner: &mut SessionInner, frame: Frame<'_
     };
     worker.counters.command(command.id);
     inner.client.last_command = Some(command.id);
-    if !inner.client.authenticated && !command.allowed_without_auth() {
-        return inner.reply_error(session, ProxyError::NoAuth);
-    }
     if !command.arity_ok(args.len()) {
         return inner.reply_text(session, wrong_arity(command));
+    }
+    if !inner.client.authenticated && !command.allowed_without_auth() {
+        return inner.reply_error(session, ProxyError::NoAuth);
     }
     if worker.budget.is_full() && command.class != CommandClass::Local {
         return inner.reply_error(session, ProxyError::OutOfMemory);

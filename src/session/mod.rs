@@ -18,10 +18,12 @@ pub mod pending;
 pub mod route;
 pub mod state;
 pub mod task;
+pub mod window;
 
 use self::order::Order;
 use self::pending::Pending;
 use self::state::ClientState;
+use self::window::Window;
 use crate::protocol::scan::RequestScanner;
 use crate::telemetry::CloseReason;
 use crate::worker::WorkerContext;
@@ -66,6 +68,8 @@ pub struct SessionInner {
     pub pending: Pending,
     /// Bytes for the client.
     pub out: Outgoing,
+    /// How many requests may be in flight.
+    pub window: Window,
     /// The socket; `None` once closed.
     pub writer: Option<WriteSide>,
     /// The session's task.
@@ -110,6 +114,7 @@ impl Session {
                 client,
                 pending: Pending::default(),
                 out: Outgoing::default(),
+                window: Window::default(),
                 writer: Some(writer),
                 waker: None,
                 partial: None,
@@ -220,7 +225,11 @@ impl SessionInner {
             && self.order.is_none()
             && self.pending.len() < worker.limits.pending_requests
             && !(worker.budget.is_full() && self.partial.is_some())
-            && self.out.len() + self.pending.bytes() < worker.limits.pending_bytes
+            && self.window.is_open(
+                self.pending.open(),
+                self.out.len() + self.pending.bytes(),
+                worker.limits.pending_bytes,
+            )
             && (self.pending.open() == 0 || self.epoch == worker.epoch())
     }
 

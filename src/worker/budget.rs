@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::WorkerContext;
 use crate::session::SessionInner;
+use crate::telemetry::CloseReason;
 
 /// One worker's account.
 #[derive(Debug, Default)]
@@ -30,6 +31,23 @@ impl Budget {
 }
 
 impl WorkerContext {
+    /// Closes the client whose replies take the most memory, if they take more than a client may hold:
+    /// what a client has asked for cannot be refused any more, only forgotten.
+    fn close_largest_client(&self) {
+        let sessions = self.sessions.borrow();
+        let Some(largest) = sessions.iter().max_by_key(|session| session.inner().footprint()) else { return };
+        let mut inner = largest.inner();
+        if inner.footprint() > self.limits.pending_bytes {
+            tracing::warn!(
+                client = largest.id,
+                held = inner.footprint(),
+                "max-memory: closing the largest client"
+            );
+            inner.broken = Some(CloseReason::Memory);
+            inner.wake();
+        }
+    }
+
     /// Publishes what this worker holds and takes note of what all hold. Once per tick.
     pub fn settle_budget(&self) {
         let lanes: u64 = self.lanes.borrow().iter().map(|lane| lane.inner().send.kept()).sum();
@@ -38,6 +56,9 @@ impl WorkerContext {
             me.memory.store(held, Ordering::Relaxed);
         }
         let full = self.process.is_memory_full();
+        if full {
+            self.close_largest_client();
+        }
         if self.budget.full.replace(full) != full {
             if full {
                 tracing::warn!(held, "max-memory is reached: refusing new work");
