@@ -7,7 +7,6 @@ use std::sync::OnceLock;
 use serde::de::IgnoredAny;
 
 use super::data::{self, Entry, File};
-use super::errors;
 use super::flags::Flags;
 use super::index::Index;
 use super::join::decision_for;
@@ -172,22 +171,6 @@ impl CommandTable {
                 Some(subcommand) => Lookup::Found(subcommand),
                 None => Lookup::UnknownSubcommand(command),
             },
-        }
-    }
-
-    /// The error Redis gives for a wrong number of arguments, if it is wrong.
-    #[inline]
-    pub fn arity_error(&self, command: &Command, args: &Args) -> Option<String> {
-        if command.arity_ok(args.len()) { None } else { Some(errors::wrong_arity(command)) }
-    }
-
-    /// The error Redis gives for a request that names no command; empty for one that does. It quotes the
-    /// client, so it need not be UTF-8.
-    pub fn unknown_error(&self, lookup: &Lookup, args: &Args) -> Vec<u8> {
-        match lookup {
-            Lookup::Found(_) => Vec::new(),
-            Lookup::UnknownCommand => errors::unknown_command(args),
-            Lookup::UnknownSubcommand(container) => errors::unknown_subcommand(container, args),
         }
     }
 

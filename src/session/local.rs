@@ -26,7 +26,7 @@ pub fn answer(
     let worker = session.worker();
     let password = worker.process.config.client_password.as_ref().map(Secret::expose);
     let facts = &*worker.process;
-    let env = LocalEnv { table: worker.commands, password, now_ms: worker.clock.now() / 1000, facts };
+    let env = LocalEnv { table: worker.commands, password, facts };
     let mut frame = worker.pool.take();
     let resp = inner.client.resp;
     let after = crate::command::local::reply(&env, &mut inner.client, local, args, &mut frame);

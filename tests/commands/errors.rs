@@ -1,9 +1,9 @@
 //! Unknown commands, unknown subcommands and wrong numbers of arguments: Redis' errors to the byte.
 
-use slotway::command::{CommandTable, Lookup};
+use slotway::command::CommandTable;
 use slotway::protocol::encode;
 
-use super::{Cut, dump, request, same_version};
+use super::{Cut, dispatch_error, dump, request, same_version};
 use crate::support::client::Client;
 use crate::support::resp::show;
 use crate::support::server::Server;
@@ -11,14 +11,8 @@ use crate::support::server::Server;
 /// Says a request that cannot be dispatched to both and compares the errors.
 fn check(client: &mut Client, form: &[&[u8]]) {
     let cut = Cut::new(form);
-    let args = cut.args();
-    let table = CommandTable::builtin();
-    let ours = match table.lookup(&args) {
-        Lookup::Found(command) => table.arity_error(command, &args).unwrap().into_bytes(),
-        unknown => table.unknown_error(&unknown, &args),
-    };
     let mut expected = Vec::new();
-    encode::error(&mut expected, ours);
+    encode::error(&mut expected, dispatch_error(&cut.args()).unwrap());
     let theirs = client.raw(&request(form));
     assert_eq!(show(&expected), show(&theirs));
     assert_eq!(expected, theirs);

@@ -7,7 +7,7 @@ use slotway::command::{CommandTable, Handling, Lookup};
 use slotway::protocol::encode;
 use slotway::session::state::{ClientState, Resp, SessionMode};
 
-use super::{Cut, dump, request, same_version, words};
+use super::{Cut, dispatch_error, dump, request, same_version, words};
 use crate::support::resp::show;
 use crate::support::server::Server;
 
@@ -70,21 +70,17 @@ impl Ours {
         let args = cut.args();
         let table = CommandTable::builtin();
         let mut out = Vec::new();
-        let lookup = table.lookup(&args);
-        let Lookup::Found(command) = lookup else {
-            encode::error(&mut out, table.unknown_error(&lookup, &args));
-            return (out, After::Continue);
-        };
-        if let Some(error) = table.arity_error(command, &args) {
+        if let Some(error) = dispatch_error(&args) {
             encode::error(&mut out, error);
             return (out, After::Continue);
         }
+        let Lookup::Found(command) = table.lookup(&args) else { panic!("checked above") };
         let Handling::Local(local) = command.handling_for(&args) else {
             panic!("{} is not local", command.name)
         };
         self.client.last_command = Some(command.id);
         let facts = FixedFacts(self.version.clone());
-        let env = LocalEnv { table, password: self.password, now_ms: 0, facts: &facts };
+        let env = LocalEnv { table, password: self.password, facts: &facts };
         let after = local::reply(&env, &mut self.client, local, &args, &mut out);
         if let After::ListClients(filter) = &after {
             let line = local::client_line(&self.client, &ClientIo::default(), table, 0);

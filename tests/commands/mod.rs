@@ -8,7 +8,8 @@ mod local;
 mod table;
 
 use slotway::command::data::File;
-use slotway::command::{CommandTable, fetch};
+use slotway::command::errors::{unknown_command, unknown_subcommand, wrong_arity};
+use slotway::command::{CommandTable, Lookup, fetch};
 use slotway::protocol::request::{Args, Span};
 
 use crate::support::resp::frame;
@@ -63,4 +64,14 @@ fn same_version(json: &str) -> bool {
         eprintln!("\n*** SKIPPED, NOT PROVEN: the command table is of {ours}, this server is {theirs} ***\n");
     }
     same
+}
+
+/// What a session answers to a request it cannot dispatch.
+fn dispatch_error(args: &Args) -> Option<Vec<u8>> {
+    match CommandTable::builtin().lookup(args) {
+        Lookup::UnknownCommand => Some(unknown_command(args)),
+        Lookup::UnknownSubcommand(container) => Some(unknown_subcommand(container, args)),
+        Lookup::Found(command) if command.arity_ok(args.len()) => None,
+        Lookup::Found(command) => Some(wrong_arity(command).into_bytes()),
+    }
 }

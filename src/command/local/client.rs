@@ -1,7 +1,7 @@
 //! CLIENT: ID, GETNAME, SETNAME, SETINFO, INFO, LIST, HELP. The others are refused before they come here.
 
-use super::client_list::{ClientIo, ListFilter, client_line, encode_client_list};
-use super::{After, LocalEnv, help, quoted};
+use super::client_list::ListFilter;
+use super::{After, help, quoted};
 use crate::protocol::encode;
 use crate::protocol::request::Args;
 use crate::session::state::{ClientNames, ClientState};
@@ -24,13 +24,15 @@ const HELP: &[&str] = &[
     "    Gives this connection a name.",
 ];
 
-pub(super) fn reply(env: &LocalEnv<'_>, client: &mut ClientState, args: &Args, out: &mut Vec<u8>) -> After {
+pub(super) fn reply(client: &mut ClientState, args: &Args, out: &mut Vec<u8>) -> After {
     let is = |word: &str| args.at(1).eq_ignore_ascii_case(word.as_bytes());
     if is("LIST") {
         match ListFilter::parse(args) {
             Ok(filter) => return After::ListClients(filter),
             Err(error) => encode::error(out, error),
         }
+    } else if is("INFO") {
+        return After::ListClients(ListFilter::Ids(vec![client.id]));
     } else if is("ID") {
         encode::integer(out, client.id as i64);
     } else if is("GETNAME") {
@@ -42,12 +44,6 @@ pub(super) fn reply(env: &LocalEnv<'_>, client: &mut ClientState, args: &Args, o
         done(set_name(client, args.at(2)), out);
     } else if is("SETINFO") {
         done(set_info(client, args.at(2), args.at(3)), out);
-    } else if is("INFO") {
-        encode_client_list(
-            out,
-            client.resp,
-            &client_line(client, &ClientIo::default(), env.table, env.now_ms),
-        );
     } else {
         help(out, "CLIENT", HELP);
     }

@@ -28,8 +28,6 @@ pub struct LocalEnv<'a> {
     pub table: &'static CommandTable,
     /// What clients must AUTH with; `None` where they need not.
     pub password: Option<&'a [u8]>,
-    /// The worker's clock in milliseconds, as in `ClientState::last_active_ms`.
-    pub now_ms: u64,
     /// What HELLO and INFO tell of the process.
     pub facts: &'a dyn Facts,
 }
@@ -76,7 +74,7 @@ pub enum After {
     Continue,
     /// Deliver the reply, then close the connection.
     Close,
-    /// Nothing is written yet: collect `client_line` of the clients that match, of all workers, and
+    /// CLIENT LIST, and CLIENT INFO with one's own id. Nothing is written yet: collect `client_line` of the clients that match, of all workers, and
     /// answer with `encode_client_list`.
     ListClients(ListFilter),
 }
@@ -101,7 +99,7 @@ pub fn reply(
         LocalCommand::Hello => auth::hello(env, client, args, out),
         LocalCommand::Auth => auth::auth(env, client, args, out),
         LocalCommand::Command => commands::reply(env, client.resp, args, out),
-        LocalCommand::Client => return client::reply(env, client, args, out),
+        LocalCommand::Client => return client::reply(client, args, out),
         LocalCommand::Info => info::reply(env, client.resp, args, out),
         LocalCommand::Cluster => cluster::reply(args, out),
     }
