@@ -170,3 +170,19 @@ fn a_request_without_a_reply_ends_at_its_deadline_and_its_late_reply_is_swallowe
     }
     assert_eq!(fake.seen_named("SET").len(), 1);
 }
+
+#[test]
+fn a_connection_the_node_closed_while_idle_is_replaced_and_nothing_is_sent_twice() {
+    let fake = FakeCluster::start(1);
+    let proxy = Proxy::start(fake.addrs(), &[]);
+    let mut client = proxy.client();
+    for n in 0..20 {
+        fake.disconnect(0);
+        // Until the proxy has seen the end, a write may go into the closed connection: then it says so.
+        let reply = client.call(&cmd!["SET", "k", n.to_string()]);
+        assert!(reply == Value::Simple("OK".into()) || reply == Value::Error(LOST.into()), "{reply:?}");
+        assert_eq!(client.call(&cmd!["GET", "k"]), Value::Simple("OK".into()), "a read is repeated");
+        let times = fake.seen_named("SET").iter().filter(|s| s.arg(2) == n.to_string()).count();
+        assert!(times <= 1, "SET {n} arrived {times} times");
+    }
+}

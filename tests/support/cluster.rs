@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use super::client::Client;
 use super::keys::SLOTS;
 use super::ports::BUS_OFFSET;
-use super::resp::Value;
 use super::server::Server;
 use super::{check, eventually};
 
@@ -80,10 +79,6 @@ impl RedisCluster {
 
     pub fn primaries(&self) -> usize {
         self.primaries
-    }
-
-    pub fn id(&self, index: usize) -> &str {
-        &self.ids[index]
     }
 
     #[track_caller]
@@ -252,10 +247,4 @@ impl RedisCluster {
         self.meet_all();
         self.wait_healthy();
     }
-}
-
-/// `true` for a reply that says the data did not arrive for a reason that passes by itself.
-pub fn passing(value: &Value) -> bool {
-    matches!(value, Value::Error(text) if ["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING"]
-        .iter().any(|p| text.starts_with(p)))
 }

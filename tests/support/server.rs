@@ -70,10 +70,6 @@ impl Server {
         self.addr
     }
 
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
