@@ -13,3 +13,4 @@ mod contract;
 mod faults;
 mod path;
 mod tidy;
+mod topology;

@@ -115,10 +115,27 @@ impl Agreed {
 
     /// Shards with a primary that may get traffic, ordered by their first slot.
     pub(crate) fn shards(&self) -> Vec<AgreedShard> {
+        self.shards_where(|id| self.is_served(id))
+    }
+
+    /// Shards whose primary may not get traffic.
+    pub(crate) fn unserved(&self) -> Vec<AgreedShard> {
+        self.shards_where(|id| !self.is_served(id))
+    }
+
+    /// Ranges of slots that nobody owns.
+    pub(crate) fn unowned(&self) -> Vec<(u16, u16)> {
+        let mut ranges = Vec::new();
+        let free = (0..SLOTS as u16).filter(|slot| self.owner(usize::from(*slot)).is_none());
+        free.for_each(|slot| extend(&mut ranges, slot));
+        ranges
+    }
+
+    fn shards_where(&self, take: impl Fn(&str) -> bool) -> Vec<AgreedShard> {
         let mut shards: Vec<AgreedShard> = Vec::new();
         let mut place: BTreeMap<&str, usize> = BTreeMap::new();
         for slot in 0..SLOTS as u16 {
-            let Some((id, _)) = self.owner(usize::from(slot)).filter(|(id, _)| self.is_served(id)) else {
+            let Some((id, _)) = self.owner(usize::from(slot)).filter(|(id, _)| take(id)) else {
                 continue;
             };
             let at = *place.entry(id).or_insert_with(|| {
@@ -126,10 +143,8 @@ impl Agreed {
                 shards.push(AgreedShard { primary, replicas, ranges: Vec::new() });
                 shards.len() - 1
             });
-            let Some(shard) = shards.get_mut(at) else { continue };
-            match shard.ranges.last_mut() {
-                Some((_, last)) if *last + 1 == slot => *last = slot,
-                _ => shard.ranges.push((slot, slot)),
+            if let Some(shard) = shards.get_mut(at) {
+                extend(&mut shard.ranges, slot);
             }
         }
         shards
@@ -145,5 +160,13 @@ impl Agreed {
             |node: &AgreedNode| node.ignored.is_none() && node.primary_id.as_deref() == Some(primary);
         let of = self.nodes.iter().filter(|(id, node)| *id != primary && node.replica && is_replica(node));
         of.map(|(id, _)| id.clone()).collect()
+    }
+}
+
+/// Adds a slot that is higher than all before.
+fn extend(ranges: &mut Vec<(u16, u16)>, slot: u16) {
+    match ranges.last_mut() {
+        Some((_, last)) if *last + 1 == slot => *last = slot,
+        _ => ranges.push((slot, slot)),
     }
 }

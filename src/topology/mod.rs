@@ -75,6 +75,9 @@ mod judge_tests;
 mod parse_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod show_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod testkit;
 
 pub use agreed::Ignored;
@@ -87,6 +90,7 @@ pub use render::{render_json, render_text};
 pub use service::TopologyTask;
 pub use settings::TopologyConfig;
 pub use snapshot::{
-    FailureSnapshot, IgnoredSnapshot, MigrationSnapshot, NodeSnapshot, ShardSnapshot, Snapshot, ViewSnapshot,
+    FailureSnapshot, IgnoredSnapshot, MigrationSnapshot, NodeSnapshot, ShardSnapshot, Snapshot,
+    UncoveredSnapshot, ViewSnapshot,
 };
 pub use stats::{RefreshResult, TopologyStats, Trigger};

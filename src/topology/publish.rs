@@ -39,7 +39,8 @@ impl Publisher {
         now: Instant,
     ) -> (bool, HashMap<NodeId, Wanted>) {
         let members = self.intern_members(agreed, now);
-        let (shards, ranges, wanted) = self.shards(agreed);
+        let (shards, ranges) = self.shards(agreed);
+        let wanted = self.wanted(agreed);
         let ids: HashSet<NodeId> = members.values().flatten().map(|(_, id)| *id).collect();
         self.registry.set_members(&ids, now);
         let reasons = agreed.nodes.values().filter_map(|node| node.ignored);
@@ -65,13 +66,13 @@ impl Publisher {
         (true, wanted)
     }
 
-    /// Every node of the cluster that has an address, under all its names. Also nodes without
-    /// traffic: a redirect of a running migration may point to one.
+    /// Every node of the cluster that can have an address and has not failed, under all its names. Also
+    /// slotless nodes: a redirect of a running migration may point to one.
     fn intern_members(&mut self, agreed: &Agreed, now: Instant) -> Members {
         let mut members = Members::new();
         let mut names = Vec::new();
         for node in agreed.nodes.values() {
-            if matches!(node.ignored, Some(Ignored::Handshake | Ignored::NoAddr)) {
+            if matches!(node.ignored, Some(Ignored::Handshake | Ignored::NoAddr | Ignored::Fail)) {
                 continue;
             }
             let Some(id) = node.addr.as_ref().and_then(|addr| self.registry.intern(addr, now)) else {
@@ -92,27 +93,31 @@ impl Publisher {
     }
 
     /// Shards by id. A shard whose primary got no id is left out: its slots are uncovered.
-    fn shards(&self, agreed: &Agreed) -> (Vec<Shard>, Ranges, HashMap<NodeId, Wanted>) {
-        let (mut shards, mut ranges, mut wanted) = (Vec::new(), Ranges::new(), HashMap::new());
-        let find = |cluster_id: &str| -> Option<NodeId> {
-            self.registry.get(agreed.nodes.get(cluster_id)?.addr.as_ref()?)
-        };
-        let want = |id: NodeId, cluster_id: &str, is_primary: bool| -> Option<Wanted> {
-            let node = self.registry.nodes().get(id.index())?.clone();
-            Some(Wanted { node, cluster_id: cluster_id.to_owned(), is_primary })
-        };
+    fn shards(&self, agreed: &Agreed) -> (Vec<Shard>, Ranges) {
+        let (mut shards, mut ranges) = (Vec::new(), Ranges::new());
         for shard in agreed.shards() {
-            let Some(primary) = find(&shard.primary) else { continue };
+            let Some(primary) = self.find(agreed, &shard.primary) else { continue };
             let Ok(index) = u16::try_from(shards.len()) else { break };
             ranges.extend(shard.ranges.iter().map(|&(first, last)| (first, last, index)));
-            let mut replicas = Vec::with_capacity(shard.replicas.len());
-            for (id, cluster_id) in shard.replicas.iter().filter_map(|c| Some((find(c)?, c))) {
-                replicas.push(id);
-                wanted.extend(want(id, cluster_id, false).map(|w| (id, w)));
-            }
-            wanted.extend(want(primary, &shard.primary, true).map(|w| (primary, w)));
+            let replicas = shard.replicas.iter().filter_map(|id| self.find(agreed, id)).collect();
             shards.push(Shard { primary, replicas });
         }
-        (shards, ranges, wanted)
+        (shards, ranges)
+    }
+
+    /// Every node that may get traffic, and the replicas of failed primaries: one of those will be
+    /// promoted, and is the first to know.
+    fn wanted(&self, agreed: &Agreed) -> HashMap<NodeId, Wanted> {
+        let nodes = agreed.nodes.iter().filter(|(_, node)| node.ignored.is_none());
+        let wanted = nodes.filter_map(|(cluster_id, node)| {
+            let id = self.find(agreed, cluster_id)?;
+            let watched = self.registry.nodes().get(id.index())?.clone();
+            Some((id, Wanted { node: watched, cluster_id: cluster_id.clone(), is_primary: !node.replica }))
+        });
+        wanted.collect()
+    }
+
+    fn find(&self, agreed: &Agreed, cluster_id: &str) -> Option<NodeId> {
+        self.registry.get(agreed.nodes.get(cluster_id)?.addr.as_ref()?)
     }
 }

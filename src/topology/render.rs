@@ -34,14 +34,21 @@ fn head(out: &mut String, s: &Snapshot) {
         format_args!("cluster    state {}, current epoch {}, {server}", s.cluster_state, s.current_epoch),
     );
     let covered = format!("{} of {SLOTS} slots covered", s.slots_covered);
-    line(out, format_args!("coverage   {covered}, {} shards, {nodes} nodes", s.shards.len()));
+    line(
+        out,
+        format_args!(
+            "coverage   {covered}, {}, {}",
+            counted(s.shards.len(), "shard"),
+            counted(nodes, "node")
+        ),
+    );
     if let Some(why) = &s.not_ready_reason {
         line(out, format_args!("not ready  {why}"));
     }
     if let Some(from) = &s.taken_from {
         let age = s.age_seconds.map_or(String::new(), |age| format!(", {age:.1} s ago"));
         let epoch = if s.table_epoch > 0 { format!(", table {}", s.table_epoch) } else { String::new() };
-        line(out, format_args!("taken from {from}, {} views compared{epoch}{age}", s.views.len()));
+        line(out, format_args!("taken from {from}, {} compared{epoch}{age}", counted(s.views.len(), "view")));
     }
 }
 
@@ -72,6 +79,20 @@ fn shards(out: &mut String, s: &Snapshot) {
 }
 
 fn rest(out: &mut String, s: &Snapshot) {
+    if !s.uncovered.is_empty() {
+        let _ = writeln!(out, "\nuncovered (no owner that gets traffic)");
+        let rows: Vec<_> = s
+            .uncovered
+            .iter()
+            .map(|u| {
+                let slots: Vec<String> = u.slots.iter().map(|[first, last]| range(*first, *last)).collect();
+                let owner = u.owner.clone().unwrap_or_else(|| "nobody".to_owned());
+                let replicas = if u.replicas.is_empty() { "none".to_owned() } else { u.replicas.join(", ") };
+                [slots.join(" "), format!("owner {owner}"), format!("healthy replicas {replicas}")]
+            })
+            .collect();
+        table(out, &rows);
+    }
     if !s.migrations.is_empty() {
         let _ = writeln!(out, "\nopen migrations");
         let rows: Vec<_> =
@@ -105,6 +126,10 @@ fn node_row(node: &NodeSnapshot, role: &str) -> [String; 8] {
 
 fn range(first: u16, last: u16) -> String {
     if first == last { first.to_string() } else { format!("{first}-{last}") }
+}
+
+fn counted(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
 /// As much of a cluster id as tells nodes apart.

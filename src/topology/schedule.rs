@@ -115,10 +115,12 @@ impl Schedule {
         self.earliest = now + self.min_interval;
     }
 
-    /// The round is over; `ok` when its views could be taken.
-    pub(crate) fn finish(&mut self, ok: bool, now: Instant) {
+    /// The round is over; `ok` when its views could be taken, `settled` when what they came to is a
+    /// cluster at work. One that is still being built is looked at more often.
+    pub(crate) fn finish(&mut self, ok: bool, settled: bool, now: Instant) {
         self.in_flight = false;
-        self.timer_at = now + jitter(self.interval);
+        let interval = if settled { self.interval } else { self.interval.min(self.backoff_max) };
+        self.timer_at = now + jitter(interval);
         let started = self.started.unwrap_or(now);
         let spread = Duration::from_millis(100 + fastrand::u64(0..=100));
         self.urgent_at = started + self.min_interval.max(spread);
@@ -152,10 +154,19 @@ mod tests {
         assert_eq!(s.due(), Some((now, Trigger::Start)));
         s.begin(now);
         assert_eq!(s.due(), None, "one at a time");
-        s.finish(true, now);
+        s.finish(true, true, now);
         let (at, why) = s.due().unwrap();
         assert_eq!(why, Trigger::Timer);
         assert!(at >= now + MS * 12_000 && at <= now + MS * 18_000);
+    }
+
+    #[test]
+    fn a_cluster_still_being_built_is_looked_at_more_often() {
+        let now = Instant::now();
+        let mut s = schedule(now);
+        s.begin(now);
+        s.finish(true, false, now);
+        assert!(s.due().unwrap().0 <= now + MS * 6_000);
     }
 
     #[test]
@@ -166,14 +177,14 @@ mod tests {
         s.request(Trigger::Uncovered);
         s.request(Trigger::Redirect);
         s.request(Trigger::ConnectionLost);
-        s.finish(true, now + MS);
+        s.finish(true, true, now + MS);
         assert_eq!(
             s.due(),
             Some((now + MS * 100, Trigger::Redirect)),
             "an event during a round starts another"
         );
         s.begin(now + MS * 100);
-        s.finish(true, now + MS * 101);
+        s.finish(true, true, now + MS * 101);
         assert_eq!(s.due().unwrap().1, Trigger::Timer);
     }
 
@@ -182,7 +193,7 @@ mod tests {
         let now = Instant::now();
         let mut s = schedule(now);
         s.begin(now);
-        s.finish(true, now);
+        s.finish(true, true, now);
         s.set_urgent(Some(Trigger::ConnectionLost));
         let (at, why) = s.due().unwrap();
         assert_eq!(why, Trigger::ConnectionLost);
@@ -196,7 +207,7 @@ mod tests {
         let now = Instant::now();
         let mut s = schedule(now);
         s.begin(now);
-        s.finish(true, now);
+        s.finish(true, true, now);
         s.request(Trigger::Uncovered);
         assert_eq!(s.due(), Some((now + MS * 1_000, Trigger::Uncovered)));
         s.set_urgent(Some(Trigger::Uncovered));
@@ -210,7 +221,7 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..20 {
             s.begin(now);
-            s.finish(false, now);
+            s.finish(false, true, now);
             s.request(Trigger::Redirect);
             let (at, _) = s.due().unwrap();
             waits.push(at - now);

@@ -259,7 +259,9 @@ impl TopologyTask {
 
     fn over(&mut self, trigger: Trigger, result: RefreshResult, now: Instant) {
         self.shared.stats().count_refresh(trigger, result);
-        self.schedule.finish(matches!(result, RefreshResult::Changed | RefreshResult::Same), now);
+        let ok = matches!(result, RefreshResult::Changed | RefreshResult::Same);
+        let settled = self.shared.ready() && self.agreed.as_ref().is_some_and(|agreed| !agreed.tentative);
+        self.schedule.finish(ok, settled, now);
         self.show();
         self.shared.round_finished();
     }

@@ -6,31 +6,31 @@ use std::time::Duration;
 use super::node::NodeAddr;
 use crate::backend::handshake::Credentials;
 
-/// Settings of the topology service; the keys of the configuration in brackets.
+/// Settings of the topology service; the keys of the configuration in parentheses.
 #[derive(Clone, Debug)]
 pub struct TopologyConfig {
-    /// Where to start, and where to go when nothing known answers [`seeds`]. Names are resolved
+    /// Where to start, and where to go when nothing known answers (`seeds`). Names are resolved
     /// anew each time, and all their addresses are tried.
     pub seeds: Vec<NodeAddr>,
-    /// User and password for the nodes [`upstream-username`, `upstream-password`].
+    /// User and password for the nodes (`upstream-username`, `upstream-password`).
     pub credentials: Credentials,
-    /// Name of the control connections in CLIENT LIST, empty for none [`upstream-client-name`].
+    /// Name of the control connections in CLIENT LIST, empty for none (`upstream-client-name`).
     pub client_name: String,
     /// Deadline of a TCP connect, and again of the handshake and of each answer
-    /// [`connect-timeout`].
+    /// (`connect-timeout`).
     pub connect_timeout: Duration,
-    /// Time between two refreshes without a reason, ± 20 % [`refresh-interval`].
+    /// Time between two refreshes without a reason, ± 20 % (`refresh-interval`).
     pub refresh_interval: Duration,
-    /// Least time between the starts of two refreshes [`refresh-min-interval`].
+    /// Least time between the starts of two refreshes (`refresh-min-interval`).
     pub refresh_min_interval: Duration,
-    /// Time between two PINGs of a node [`probe-interval`].
+    /// Time between two PINGs of a node (`probe-interval`).
     pub probe_interval: Duration,
-    /// A node that owes an answer and sent no byte for so long is down [`node-silence-timeout`].
+    /// A node that owes an answer and sent no byte for so long is down (`node-silence-timeout`).
     pub node_silence_timeout: Duration,
-    /// Failed connects in a row that take a node out [`eject-after-failures`].
+    /// Failed connects in a row that take a node out (`eject-after-failures`).
     pub eject_after_failures: u32,
     /// Longest wait between two attempts at a node, or at the seeds, that fail
-    /// [`probe-backoff-max`].
+    /// (`probe-backoff-max`).
     pub probe_backoff_max: Duration,
 }
 

@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub failures: Vec<FailureSnapshot>,
     /// Shards, ordered by their first slot.
     pub shards: Vec<ShardSnapshot>,
+    /// Slots without an owner that gets traffic.
+    pub uncovered: Vec<UncoveredSnapshot>,
     /// Slots under way.
     pub migrations: Vec<MigrationSnapshot>,
     /// Nodes that are listed but get no traffic.
@@ -96,6 +98,17 @@ pub struct NodeSnapshot {
     pub health: String,
 }
 
+/// Slots without an owner that gets traffic.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct UncoveredSnapshot {
+    /// Slot ranges, inclusive.
+    pub slots: Vec<[u16; 2]>,
+    /// Who owns them, if anybody.
+    pub owner: Option<String>,
+    /// Healthy replicas of the owner: candidates for its place.
+    pub replicas: Vec<String>,
+}
+
 /// One slot under way.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MigrationSnapshot {
@@ -138,7 +151,7 @@ impl Snapshot {
         let shards = agreed.shards().into_iter().filter_map(|shard| {
             Some(ShardSnapshot {
                 slot_count: shard.ranges.iter().map(|(first, last)| u32::from(last - first) + 1).sum(),
-                slots: shard.ranges.iter().map(|&(first, last)| [first, last]).collect(),
+                slots: pairs(&shard.ranges),
                 primary: node(&shard.primary)?,
                 replicas: shard.replicas.iter().filter_map(|id| node(id)).collect(),
             })
@@ -153,6 +166,7 @@ impl Snapshot {
             server: server.redis_version.as_ref().map(|_| server_name(server.valkey_version.is_some())),
             server_version: server.valkey_version.clone().or_else(|| server.redis_version.clone()),
             taken_from: Some(agreed.base.to_string()),
+            uncovered: uncovered(agreed),
             migrations: migrations(agreed),
             ignored: ignored(&agreed.nodes),
             shards,
@@ -178,11 +192,35 @@ fn server_name(valkey: bool) -> String {
     if valkey { "valkey" } else { "redis" }.to_owned()
 }
 
+/// A node's address; its id, if it has none.
+fn name(agreed: &Agreed, id: &str) -> String {
+    let addr = agreed.nodes.get(id).and_then(|node| node.addr.as_ref());
+    addr.map_or_else(|| id.to_owned(), ToString::to_string)
+}
+
+fn pairs(ranges: &[(u16, u16)]) -> Vec<[u16; 2]> {
+    ranges.iter().map(|&(first, last)| [first, last]).collect()
+}
+
+fn uncovered(agreed: &Agreed) -> Vec<UncoveredSnapshot> {
+    let unserved = agreed.unserved();
+    let mut uncovered: Vec<UncoveredSnapshot> = unserved
+        .iter()
+        .map(|shard| UncoveredSnapshot {
+            slots: pairs(&shard.ranges),
+            owner: Some(name(agreed, &shard.primary)),
+            replicas: shard.replicas.iter().map(|id| name(agreed, id)).collect(),
+        })
+        .collect();
+    let unowned = agreed.unowned();
+    if !unowned.is_empty() {
+        uncovered.push(UncoveredSnapshot { slots: pairs(&unowned), owner: None, replicas: Vec::new() });
+    }
+    uncovered
+}
+
 fn migrations(agreed: &Agreed) -> Vec<MigrationSnapshot> {
-    let name = |id: &String| {
-        let addr = agreed.nodes.get(id).and_then(|node| node.addr.as_ref());
-        addr.map_or_else(|| id.clone(), ToString::to_string)
-    };
+    let name = |id: &String| name(agreed, id);
     let each = agreed.migrations.iter();
     each.map(|m| MigrationSnapshot { slot: m.slot, from: name(&m.from), to: name(&m.to) }).collect()
 }

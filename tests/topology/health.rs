@@ -23,7 +23,7 @@ fn a_dead_primary_is_ejected_and_its_successor_found_fast() {
         cluster.fail_over(0, 3);
         let promoted = Instant::now();
         service.until("the successor", |t| t.table().primary(0) == Some(heir)).await;
-        assert!(promoted.elapsed() < Duration::from_millis(500), "{:?}", promoted.elapsed());
+        assert!(promoted.elapsed() < Duration::from_secs(1), "{:?}", promoted.elapsed());
         assert!(service.is_up(dead), "it is not in the table any more: nothing is known against it");
         assert_eq!(service.topology.table().covered(), 16384);
         let quiet = service.refreshes();
@@ -60,7 +60,7 @@ fn a_frozen_node_is_noticed_by_silence() {
         let frozen = Instant::now();
         service.until_up(node, false).await;
         let took = frozen.elapsed();
-        assert!(took >= Duration::from_millis(290) && took < Duration::from_millis(900), "{took:?}");
+        assert!(took >= Duration::from_millis(290) && took < Duration::from_secs(2), "{took:?}");
         assert!(service.topology.snapshot().shards[1].primary.health == "silent");
         cluster.fail_over(1, 4);
         let heir = service.id(&cluster, 4);
