@@ -60,7 +60,7 @@ fn line(out: &mut String, columns: [&str; 5]) {
 fn row(command: &Command) -> Row<'_> {
     let decision = &command.decision;
     let error = match command.handling {
-        Handling::Refuse(error) => Some(error),
+        Handling::Refuse(error) if command.subcommands.is_empty() => Some(error),
         _ => None,
     };
     Row {
@@ -76,9 +76,11 @@ fn row(command: &Command) -> Row<'_> {
     }
 }
 
-/// How a command is handled, in few words.
+/// How a command is handled, in few words. A container alone is refused by everybody, for the number of
+/// its arguments.
 pub(super) fn words(command: &Command) -> &'static str {
     match (command.handling, command.decision.refuse) {
+        (Handling::Refuse(_) | Handling::Route, _) if !command.subcommands.is_empty() => "container",
         (Handling::Route, _) if command.key_rule == KeyRule::None => "any primary",
         (Handling::Route, _) => "route by key",
         (Handling::Split(SplitKind::ByPosition), _) => "split, by position",
@@ -138,6 +140,10 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l.starts_with(expected)), "{expected}\n{text}");
         }
+        assert!(
+            text.lines().any(|l| l.starts_with("acl                             -2  container")),
+            "{text}"
+        );
         let json: serde_json::Value = serde_json::from_str(&print_table(true)).unwrap();
         let rows = json.as_array().unwrap();
         assert_eq!(rows.len(), CommandTable::builtin().len());

@@ -39,7 +39,7 @@ fn row(command: &Command) -> (u8, String, String) {
                 Refusal::Node => 5,
                 Refusal::Cluster => 6,
             };
-            (rank, format!("refused: {}", refusal.words()), reason)
+            (rank, format!("refused: {}", refusal.words().trim_start_matches("is ")), reason)
         }
         (Handling::Refuse(_), None) => (7, handling, reason),
     }

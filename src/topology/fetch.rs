@@ -3,11 +3,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::judge::judge;
+use super::judge::{Asked, judge};
 use super::link::{Link, LinkError};
 use super::node::NodeAddr;
-use super::round::{Plan, Round, run};
-use super::service::{failure_rows, no_answer};
+use super::round::{Plan, Round, failure_rows, no_answer, run};
 use super::settings::TopologyConfig;
 use super::snapshot::Snapshot;
 use super::table::SLOTS;
@@ -31,7 +30,8 @@ pub enum TopologyError {
 /// Must run on a `LocalRuntime` (or in a `LocalSet`): it spawns local tasks.
 pub async fn fetch_once(config: TopologyConfig) -> Result<Snapshot, TopologyError> {
     let config = Rc::new(config);
-    let plan = Plan { first: Vec::new(), rest: Vec::new(), current: None, config: config.clone() };
+    let plan =
+        Plan { first: Vec::new(), rest: Vec::new(), current: None, lost: true, config: config.clone() };
     let mut round = run(plan).await;
     if round.views.is_empty() {
         return Err(TopologyError::NoAnswer(no_answer(&config, &round.failures)));
@@ -42,7 +42,7 @@ pub async fn fetch_once(config: TopologyConfig) -> Result<Snapshot, TopologyErro
         let others: Vec<NodeAddr> =
             others.filter_map(|(_, node)| node.addr.clone()).take(NODES_MAX).collect();
         ask_others(others, &config, &mut round).await;
-        round.judgement = judge(&round.views, None, true);
+        round.judgement = judge(&round.views, None, Asked { all: true, lost: true });
     }
     let failures = failure_rows(&round);
     let agreed = round.judgement.outcome.map_err(TopologyError::NoView)?;

@@ -52,15 +52,23 @@ pub(crate) struct Judgement {
     pub outcome: Result<Agreed, String>,
 }
 
-/// Compares the views of one round with each other and with `current`.
-///
-/// `asked_all` says that every known reachable node and every seed was asked: only then may a
-/// cluster that shares no node with the current one replace it. No view: an error.
-pub(crate) fn judge(views: &[View], current: Option<&Agreed>, asked_all: bool) -> Judgement {
+/// Who was asked, as far as it matters for what may be believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// Every known reachable node and every seed: only then may a cluster that shares no node with
+    /// the current one replace it.
+    pub all: bool,
+    /// No node of the current picture is connected: there is nothing left to protect from a node
+    /// that is cut off.
+    pub lost: bool,
+}
+
+/// Compares the views of one round with each other and with `current`. No view: an error.
+pub(crate) fn judge(views: &[View], current: Option<&Agreed>, asked: Asked) -> Judgement {
     let mut unfit: Vec<Option<Verdict>> = views.iter().map(alone).collect();
     forgotten(views, &mut unfit);
     let guard = current.filter(|agreed| !agreed.tentative);
-    let outcome = decide(views, &mut unfit, guard, asked_all);
+    let outcome = decide(views, &mut unfit, guard, asked);
     let verdicts = verdicts(views, &unfit, outcome.as_ref().ok());
     Judgement { verdicts, outcome }
 }
@@ -69,11 +77,11 @@ fn decide(
     views: &[View],
     unfit: &mut [Option<Verdict>],
     guard: Option<&Agreed>,
-    asked_all: bool,
+    asked: Asked,
 ) -> Result<Agreed, String> {
     let groups = groups(views, unfit);
     let related = |group: &Vec<usize>| guard.is_none_or(|agreed| overlap(views, group, agreed) > 0);
-    let rebuilt = guard.is_some() && asked_all && !groups.iter().any(related);
+    let rebuilt = guard.is_some() && asked.all && !groups.iter().any(related);
     let guard = guard.filter(|_| !rebuilt);
     let rank = |group: &&Vec<usize>| {
         let fit = group.iter().filter(|i| is_fit(unfit, **i)).count();
@@ -100,7 +108,7 @@ fn decide(
     if !fit.is_empty() {
         return Ok(merge(&fit, guard, false));
     }
-    if guard.is_some() {
+    if guard.is_some() && !(asked.all && asked.lost) {
         return Err(refusal(views, unfit));
     }
     let any: Vec<&View> = chosen.iter().filter_map(|i| views.get(*i)).collect();
@@ -120,17 +128,19 @@ fn alone(view: &View) -> Option<Verdict> {
 }
 
 /// A view is of a forgotten (or not yet known) node when most of the nodes it lists, and which were
-/// asked too, do not list it.
+/// asked too, do not list it; or when it lists nobody although others list it (it was reset).
 fn forgotten(views: &[View], unfit: &mut [Option<Verdict>]) {
+    let alone: Vec<bool> = views.iter().map(|view| view.knows() < 2).collect();
+    let is_alone = |i: usize| alone.get(i).copied().unwrap_or(false);
     for (i, view) in views.iter().enumerate() {
-        let listed = views.iter().enumerate().filter(|(j, other)| *j != i && lists(view, other));
+        let others = || views.iter().enumerate().filter(|(j, _)| *j != i);
         let (mut all, mut back) = (0, 0);
-        for (_, other) in listed {
+        for (_, other) in others().filter(|(j, other)| !is_alone(*j) && lists(view, other)) {
             all += 1;
             back += usize::from(lists(other, view));
         }
-        if all > 0
-            && back * 2 < all
+        let reset = is_alone(i) && others().any(|(_, other)| lists(other, view));
+        if (reset || back * 2 < all)
             && let Some(verdict) = unfit.get_mut(i).filter(|v| v.is_none())
         {
             *verdict = Some(Verdict::Forgotten);
@@ -201,7 +211,10 @@ fn refusal(views: &[View], unfit: &[Option<Verdict>]) -> String {
         .iter()
         .zip(unfit)
         .filter_map(|(view, v)| v.map(|v| format!("{} is {}", view.dialled, v.label())));
-    format!("no view can be taken: {}", each.collect::<Vec<_>>().join(", "))
+    let mut each: Vec<String> = each.collect();
+    // Sorted, so that the same refusal is the same sentence and is logged once.
+    each.sort();
+    format!("no view can be taken: {}", each.join(", "))
 }
 
 fn verdicts(views: &[View], unfit: &[Option<Verdict>], agreed: Option<&Agreed>) -> Vec<Verdict> {

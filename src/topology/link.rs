@@ -20,7 +20,7 @@ use crate::session::state::Resp;
 
 /// Deadline of one name resolution. Longer than a connect: with the first of two resolvers dead,
 /// the system needs five seconds to ask the second.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Most addresses of one name that are tried.
 pub(crate) const ADDRESSES_MAX: usize = 32;

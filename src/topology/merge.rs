@@ -50,9 +50,14 @@ pub(crate) fn merge(fit: &[&View], guard: Option<&Agreed>, tentative: bool) -> A
 /// equal clusters give equal tables whoever answers first.
 fn base<'a>(fit: &[&'a View]) -> Option<&'a View> {
     let rank = |view: &&&View| {
-        let known = view.rows.values().filter(|row| !row.flags.handshake).count();
         let cluster = view.cluster;
-        (cluster.current_epoch, cluster.state_ok, cluster.slots_assigned, known, Reverse(view.my_id.clone()))
+        (
+            cluster.current_epoch,
+            cluster.state_ok,
+            cluster.slots_assigned,
+            view.knows(),
+            Reverse(view.my_id.clone()),
+        )
     };
     fit.iter().max_by_key(rank).copied()
 }

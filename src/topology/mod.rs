@@ -15,8 +15,9 @@
 //! 2. **Cut off**: a node that does not see a majority of the slot-owning primaries healthy (not
 //!    `fail`, not `fail?`, link connected) is on the wrong side of a partition. The bound is Redis'
 //!    own for taking writes.
-//! 3. **Forgotten**: most of the asked nodes that it lists do not list it. A single view of a node
-//!    the current picture does not know is treated alike.
+//! 3. **Forgotten**: most of the asked nodes that it lists do not list it; or it lists nobody while
+//!    others list it (it was reset). A single view of a node the current picture does not know is
+//!    treated alike.
 //! 4. **Foreign**: views are grouped by who lists whom; of groups that share a node id with the
 //!    current picture the one with most fit views is taken, all others are foreign. When no group
 //!    shares an id **and** every reachable known node and every seed has been asked, the cluster was
@@ -31,8 +32,8 @@
 //! `fail` or do not know it, or all views said the same in three rounds before. A refused or held
 //! round is repeated soon; nothing is final.
 //!
-//! Without a current picture and with no fit view, the largest group is taken for the time being
-//! (`tentative`): it protects nothing and does not make the proxy ready.
+//! With no fit view, and no current picture or no node of it connected, the largest group is taken
+//! for the time being (`tentative`): it protects nothing and does not make the proxy ready.
 //!
 //! From the merged picture no traffic goes to, and no connection is made to: nodes that most others
 //! flag `fail`, lines flagged `handshake`, nodes without an address, nodes without slots (but a
@@ -63,7 +64,18 @@ mod settings;
 mod snapshot;
 mod stats;
 mod view;
+mod watch;
 mod wire;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod judge_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod parse_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod testkit;
 
 pub use agreed::Ignored;
 pub use fetch::{TopologyError, fetch_once};

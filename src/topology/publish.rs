@@ -9,8 +9,8 @@ use super::agreed::{Agreed, Ignored};
 use super::handle::{Members, Topology};
 use super::node::NodeId;
 use super::registry::NodeRegistry;
-use super::service::Wanted;
 use super::table::{Shard, SlotTable};
+use super::watch::Wanted;
 
 /// (first slot, last slot, index of the shard), as `SlotTable::new` takes them.
 type Ranges = Vec<(u16, u16, u16)>;

@@ -19,10 +19,11 @@ use tokio::time::{sleep_until, timeout};
 
 use super::agreed::Agreed;
 use super::control::Ask;
-use super::judge::{Judgement, judge};
+use super::judge::{Asked, Judgement, judge};
 use super::link::{LinkError, ask_once, resolve};
 use super::node::NodeAddr;
 use super::settings::TopologyConfig;
+use super::snapshot::FailureSnapshot;
 use super::view::View;
 
 /// How long the slower half is waited for.
@@ -39,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) first: Vec<Known>,
     pub(crate) rest: Vec<Known>,
     pub(crate) current: Option<Rc<Agreed>>,
+    /// No known node is connected.
+    pub(crate) lost: bool,
     pub(crate) config: Rc<TopologyConfig>,
 }
 
@@ -51,12 +54,12 @@ pub(crate) struct Round {
 
 /// Asks and compares. Ends within a few deadlines, whatever the nodes do.
 pub(crate) async fn run(plan: Plan) -> Round {
-    let Plan { first, rest, current, config } = plan;
+    let Plan { first, rest, current, lost, config } = plan;
     let mut gather = Gather::new(config.clone());
     gather.known(first);
     gather.until_enough().await;
     if !gather.views.is_empty() {
-        let judgement = judge(&gather.views, current.as_deref(), false);
+        let judgement = judge(&gather.views, current.as_deref(), Asked::default());
         if judgement.outcome.is_ok() {
             return gather.into_round(judgement);
         }
@@ -64,10 +67,11 @@ pub(crate) async fn run(plan: Plan) -> Round {
     gather.known(rest);
     gather.seeds();
     gather.until_enough().await;
-    let mut judgement = judge(&gather.views, current.as_deref(), gather.is_complete());
+    let asked = Asked { all: gather.is_complete(), lost };
+    let mut judgement = judge(&gather.views, current.as_deref(), asked);
     if judgement.outcome.is_err() && !gather.is_complete() {
         gather.until_all().await;
-        judgement = judge(&gather.views, current.as_deref(), true);
+        judgement = judge(&gather.views, current.as_deref(), Asked { all: true, lost });
     }
     gather.into_round(judgement)
 }
@@ -198,4 +202,28 @@ async fn ask_all(addresses: Vec<SocketAddr>, config: &Rc<TopologyConfig>, to: &m
         });
     }
     while tasks.join_next().await.is_some() {}
+}
+
+/// The failures as shown to people.
+pub(crate) fn failure_rows(round: &Round) -> Vec<FailureSnapshot> {
+    let each = round.failures.iter();
+    each.map(|(addr, error)| FailureSnapshot { addr: addr.to_string(), error: error.to_string() }).collect()
+}
+
+/// One sentence for a round without any view: the reason that explains most, or all of them.
+pub(crate) fn no_answer(config: &TopologyConfig, failures: &[(NodeAddr, LinkError)]) -> String {
+    let worst = failures.iter().max_by_key(|(_, error)| error.weight());
+    match worst {
+        None if config.seeds.is_empty() => "no seeds are configured".to_owned(),
+        None => "no seed is reachable".to_owned(),
+        Some((addr, error)) if error.weight() > 3 => format!("{addr}: {error}"),
+        Some(_) => {
+            let mut each: Vec<String> =
+                failures.iter().map(|(addr, error)| format!("{addr}: {error}")).collect();
+            // Sorted, so that the same failure is the same sentence and is logged once.
+            each.sort();
+            each.truncate(4);
+            format!("no seed is reachable ({})", each.join("; "))
+        }
+    }
 }

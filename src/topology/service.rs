@@ -2,7 +2,6 @@
 //! on, and keeps one control connection per node of the table. It owns everything the shared handle
 //! shows. It must never wait for a node: all waiting is in rounds and control connections.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,18 +12,19 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
 use super::agreed::Agreed;
-use super::control::{Control, Fact, Report};
+use super::control::{Fact, Report};
 use super::handle::{Event, Topology};
-use super::health::{Down, Health};
+use super::health::Down;
 use super::link::LinkError;
-use super::node::{Node, NodeId};
+use super::node::NodeId;
 use super::publish::Publisher;
-use super::round::{Known, Plan, Round, run};
+use super::round::{Plan, Round, failure_rows, no_answer, run};
 use super::schedule::Schedule;
 use super::settings::TopologyConfig;
-use super::snapshot::{FailureSnapshot, Snapshot};
+use super::snapshot::Snapshot;
 use super::stats::{RefreshResult, Trigger};
 use super::table::SLOTS;
+use super::watch::{WatchList, Watched};
 
 /// How many known nodes a round asks at first.
 const ASK_FIRST: usize = 5;
@@ -39,31 +39,18 @@ const URGENT_WINDOW: Duration = Duration::from_secs(30);
 /// Reports of control connections waiting for the task.
 const REPORTS_MAX: usize = 256;
 
-/// A node of the table and its control connection.
-pub(crate) struct Watched {
-    pub(crate) node: Arc<Node>,
-    pub(crate) control: Control,
-    pub(crate) health: Health,
-    pub(crate) serial: u64,
-    /// Cluster id that must answer there.
-    pub(crate) cluster_id: String,
-    /// Owns slots; only such a node's trouble makes refreshes frequent.
-    pub(crate) is_primary: bool,
-}
-
 /// The topology service; [`run`](Self::run) it on a current-thread tokio `LocalRuntime`.
 pub struct TopologyTask {
     config: Rc<TopologyConfig>,
     shared: Arc<Topology>,
     events: mpsc::Receiver<Event>,
-    reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
+    reports: mpsc::Receiver<Report>,
     publisher: Publisher,
     schedule: Schedule,
     agreed: Option<Rc<Agreed>>,
-    watched: HashMap<NodeId, Watched>,
+    watched: WatchList,
     round: Option<(Trigger, JoinHandle<Round>)>,
     uncovered_since: Option<Instant>,
-    serial: u64,
     /// Base of the snapshot: agreed part and views, without health.
     last: Snapshot,
 }
@@ -72,6 +59,8 @@ impl TopologyTask {
     /// The service and its shared handle. Nothing happens until it runs.
     pub fn new(config: TopologyConfig) -> (Arc<Topology>, Self) {
         let (shared, events) = Topology::channel();
+        let (sender, reports) = mpsc::channel(REPORTS_MAX);
+        let config = Rc::new(config);
         let now = Instant::now();
         let schedule = Schedule::new(
             config.refresh_interval,
@@ -80,17 +69,16 @@ impl TopologyTask {
             now,
         );
         let task = Self {
-            config: Rc::new(config),
+            config: config.clone(),
             shared: shared.clone(),
             events,
-            reports: mpsc::channel(REPORTS_MAX),
+            reports,
             publisher: Publisher::default(),
             schedule,
             agreed: None,
-            watched: HashMap::new(),
+            watched: WatchList::new(config, sender),
             round: None,
             uncovered_since: None,
-            serial: 0,
             last: Snapshot::default(),
         };
         (shared, task)
@@ -103,7 +91,7 @@ impl TopologyTask {
             let at = due.map_or_else(|| Instant::now() + Duration::from_secs(3_600), |(at, _)| at);
             tokio::select! {
                 Some(event) = self.events.recv() => self.on_event(event),
-                Some(report) = self.reports.1.recv() => self.on_report(report),
+                Some(report) = self.reports.recv() => self.on_report(report),
                 round = finished(&mut self.round) => self.on_round(round),
                 () = sleep_until(at.into()), if due.is_some() => {
                     if let Some((_, trigger)) = due {
@@ -122,14 +110,14 @@ impl TopologyTask {
         match event {
             Event::Refresh(trigger) => self.schedule.request(trigger),
             Event::ConnectionLost(id) => {
-                self.schedule.request(Trigger::ConnectionLost);
+                self.request_unless_suspect(id, Trigger::ConnectionLost);
                 self.change(id, |watched| {
                     watched.suspect(now);
                     false
                 });
             }
             Event::ConnectFailed(id) => {
-                self.schedule.request(Trigger::ConnectFailed);
+                self.request_unless_suspect(id, Trigger::ConnectFailed);
                 self.change(id, |watched| {
                     watched.suspect(now);
                     watched.health.connect_failed(now)
@@ -139,17 +127,33 @@ impl TopologyTask {
         }
     }
 
+    /// The first of several signs asks for a refresh; what comes after it is up to the urgency.
+    fn request_unless_suspect(&mut self, id: NodeId, trigger: Trigger) {
+        if self.watched.get(id).is_none_or(|watched| !watched.health.is_suspect()) {
+            self.schedule.request(trigger);
+        }
+    }
+
     fn on_report(&mut self, report: Report) {
         let Report { node, serial, fact } = report;
-        let Some(watched) = self.watched.get(&node).filter(|w| w.serial == serial) else { return };
+        let Some(watched) = self.watched.get(node).filter(|w| w.serial == serial) else { return };
         let now = Instant::now();
         let was_suspect = watched.health.is_suspect();
+        let failed = matches!(fact, Fact::ConnectFailed(_));
         if let Fact::Lost(why) | Fact::ConnectFailed(why) = &fact {
             tracing::debug!(node = %watched.node.addr, %why, "control connection failed");
         }
         match fact {
             Fact::Connected { usable } => {
                 self.schedule.encourage(now);
+                if self
+                    .agreed
+                    .as_ref()
+                    .is_some_and(|agreed| agreed.compared < ASK_FIRST.min(self.watched.len()))
+                {
+                    // Few views got us here; compare them with more as soon as there are more.
+                    self.schedule.request(Trigger::Start);
+                }
                 self.change(node, |w| w.health.control_connected(usable));
             }
             Fact::Alive { usable } => self.change(node, |w| w.health.alive(usable)),
@@ -167,15 +171,15 @@ impl TopologyTask {
             Fact::ConnectFailed(_) => self.change(node, |w| w.health.connect_failed(now)),
             Fact::Silent => self.change(node, |w| w.health.take_out(Down::Silent, now)),
         }
-        let is_suspect = self.watched.get(&node).is_some_and(|w| w.health.is_suspect());
+        let is_suspect = self.watched.get(node).is_some_and(|w| w.health.is_suspect());
         if is_suspect && !was_suspect {
-            self.schedule.request(Trigger::ConnectionLost);
+            self.schedule.request(if failed { Trigger::ConnectFailed } else { Trigger::ConnectionLost });
         }
     }
 
     /// Changes the health of a node; when that takes it out or in, everybody is told.
     fn change(&mut self, id: NodeId, apply: impl FnOnce(&mut Watched) -> bool) {
-        let Some(watched) = self.watched.get_mut(&id) else { return };
+        let Some(watched) = self.watched.get_mut(id) else { return };
         if !apply(watched) {
             return;
         }
@@ -196,7 +200,7 @@ impl TopologyTask {
     /// While a primary is in trouble or slots are uncovered, refresh often, but not for ever.
     fn update_urgency(&mut self) {
         let now = Instant::now();
-        let troubled = self.watched.values().any(|w| w.is_primary && w.health.troubled(now, URGENT_WINDOW));
+        let troubled = self.watched.is_troubled(now, URGENT_WINDOW);
         let uncovered = self.uncovered_since.is_some_and(|since| now - since < URGENT_WINDOW);
         let held = self.agreed.as_ref().is_some_and(|agreed| agreed.held_rounds > 0);
         self.schedule.set_urgent(if troubled {
@@ -215,27 +219,15 @@ impl TopologyTask {
         let now = Instant::now();
         self.schedule.begin(now);
         self.shared.round_started();
-        let mut known: Vec<&Watched> = self.watched.values().filter(|w| w.health.is_askable()).collect();
-        fastrand::shuffle(&mut known);
-        // First the replicas of primaries in trouble: one of them will be the first to know.
-        let rank = |w: &&Watched| (w.health.is_suspect(), !self.primary_is_suspect(w));
-        known.sort_by_key(rank);
-        let mut known =
-            known.into_iter().map(|w| Known { addr: w.node.addr.clone(), asks: w.control.asks() });
+        let mut known = self.watched.askable(self.agreed.as_deref()).into_iter();
         let plan = Plan {
             first: known.by_ref().take(ASK_FIRST).collect(),
             rest: known.take(ASK_REST).collect(),
             current: self.agreed.clone(),
+            lost: !self.watched.is_any_askable(),
             config: self.config.clone(),
         };
         self.round = Some((trigger, tokio::task::spawn_local(run(plan))));
-    }
-
-    fn primary_is_suspect(&self, watched: &Watched) -> bool {
-        let primary =
-            self.agreed.as_ref().and_then(|a| a.nodes.get(&watched.cluster_id)?.primary_id.as_deref());
-        let primary = primary.and_then(|id| self.watched.values().find(|w| w.cluster_id == id));
-        primary.is_some_and(|w| w.health.is_suspect())
     }
 
     /// `None`: the round's task ended without a result, which counts as no answer.
@@ -286,17 +278,14 @@ impl TopologyTask {
         }
         if !self.shared.ready() && !agreed.tentative && (complete || agreed.state_ok) && covered > 0 {
             self.shared.ready.store(true, Ordering::Release);
+            self.shared.reason.store(None);
             tracing::info!("the cluster is known, ready");
         } else if !self.shared.ready() {
             self.refused(format!("{covered} of {SLOTS} slots have a reachable owner"));
         }
         self.shared.version.store(agreed.server.redis_version.clone().map(Arc::new));
-        if self.agreed.is_none() && agreed.compared == 1 {
-            // One seed's word got us started; compare it with others as soon as they are connected.
-            self.schedule.request(Trigger::Start);
-        }
         self.agreed = Some(Rc::new(agreed));
-        self.watch(wanted);
+        self.watched.fit(wanted);
         if changed { RefreshResult::Changed } else { RefreshResult::Same }
     }
 
@@ -308,52 +297,11 @@ impl TopologyTask {
         }
     }
 
-    /// Starts and ends control connections so that they fit the table.
-    fn watch(&mut self, wanted: HashMap<NodeId, Wanted>) {
-        self.watched.retain(|id, watched| {
-            let stays = wanted.get(id).is_some_and(|w| w.cluster_id == watched.cluster_id);
-            if !stays {
-                // Nobody probes it any more: to whoever still dials it, it is a node like any other.
-                watched.node.set_up(true);
-            }
-            stays
-        });
-        for (id, want) in wanted {
-            if let Some(watched) = self.watched.get_mut(&id) {
-                watched.is_primary = want.is_primary;
-                continue;
-            }
-            self.serial += 1;
-            let addr = want.node.addr.clone();
-            let reports = self.reports.0.clone();
-            let control = Control::start(
-                (id, self.serial),
-                addr,
-                want.cluster_id.clone(),
-                self.config.clone(),
-                reports,
-            );
-            let watched = Watched {
-                node: want.node,
-                control,
-                health: Health::new(self.config.eject_after_failures),
-                serial: self.serial,
-                cluster_id: want.cluster_id,
-                is_primary: want.is_primary,
-            };
-            self.watched.insert(id, watched);
-        }
-    }
-
     /// Publishes the snapshot with the health of now.
     fn show(&self) {
         let mut snapshot = self.last.clone();
         snapshot.table_epoch = self.publisher.epoch();
-        let health: HashMap<String, &'static str> = self
-            .watched
-            .values()
-            .map(|w| (w.node.addr.to_string(), w.health.down().map_or("up", Down::label)))
-            .collect();
+        let health = self.watched.health();
         for shard in &mut snapshot.shards {
             for node in std::iter::once(&mut shard.primary).chain(&mut shard.replicas) {
                 node.health = (*health.get(&node.addr).unwrap_or(&"unknown")).to_owned();
@@ -361,22 +309,6 @@ impl TopologyTask {
         }
         self.shared.snapshot.store(Arc::new(snapshot));
     }
-}
-
-impl Watched {
-    fn suspect(&mut self, now: Instant) {
-        if !self.health.is_suspect() {
-            self.control.nudge();
-        }
-        self.health.suspect(now);
-    }
-}
-
-/// A node the table needs watched.
-pub(crate) struct Wanted {
-    pub(crate) node: Arc<Node>,
-    pub(crate) cluster_id: String,
-    pub(crate) is_primary: bool,
 }
 
 impl Drop for TopologyTask {
@@ -392,24 +324,5 @@ async fn finished(round: &mut Option<(Trigger, JoinHandle<Round>)>) -> (Trigger,
     match round {
         Some((trigger, task)) => (*trigger, task.await.ok()),
         None => std::future::pending().await,
-    }
-}
-
-pub(crate) fn failure_rows(round: &Round) -> Vec<FailureSnapshot> {
-    let each = round.failures.iter();
-    each.map(|(addr, error)| FailureSnapshot { addr: addr.to_string(), error: error.to_string() }).collect()
-}
-
-/// One sentence for a round without any view: the reason that explains most, or all of them.
-pub(crate) fn no_answer(config: &TopologyConfig, failures: &[(super::node::NodeAddr, LinkError)]) -> String {
-    let worst = failures.iter().max_by_key(|(_, error)| error.weight());
-    match worst {
-        None if config.seeds.is_empty() => "no seeds are configured".to_owned(),
-        None => "no seed is reachable".to_owned(),
-        Some((addr, error)) if error.weight() > 3 => format!("{addr}: {error}"),
-        Some(_) => {
-            let each = failures.iter().take(4).map(|(addr, error)| format!("{addr}: {error}"));
-            format!("no seed is reachable ({})", each.collect::<Vec<_>>().join("; "))
-        }
     }
 }

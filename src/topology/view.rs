@@ -98,6 +98,11 @@ impl View {
     pub(crate) fn me(&self) -> Option<&Row> {
         self.rows.get(&self.my_id)
     }
+
+    /// How many nodes it knows, itself included.
+    pub(crate) fn knows(&self) -> usize {
+        self.rows.values().filter(|row| !row.flags.handshake).count()
+    }
 }
 
 // === impl Row ===
