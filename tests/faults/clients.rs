@@ -3,7 +3,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -13,7 +13,7 @@ use crate::support::keys::key_in;
 use crate::support::node::{Answer, FakeCluster};
 use crate::support::proxy::Proxy;
 use crate::support::resp::{Value, bulk};
-use crate::support::{check, eventually, heavy, shared, skip};
+use crate::support::{Stop, check, eventually, heavy, shared, skip};
 
 /// Raises this process's soft limit of open files, as far as the hard one allows.
 fn allow_files(wanted: u64) -> bool {
@@ -73,16 +73,17 @@ fn a_client_that_never_reads_is_bounded_and_others_go_on() {
     client.ok(&cmd!["SET", key, "x".repeat(1 << 20)]);
     client.ok(&cmd!["GET", key]);
     let before = proxy.resident_bytes();
-    let stop = AtomicBool::new(false);
+    let stop = Stop::default();
     let (progress, peak) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
+        let _end = stop.at_end();
         scope.spawn(|| {
             let mut greedy: Vec<Client> = (0..3).map(|_| proxy.client()).collect();
             for one in &mut greedy {
                 one.stream().set_nonblocking(true).expect("nonblocking");
                 let pipeline = cmd!["GET", key].repeat(10_000);
                 let mut sent = 0;
-                while sent < pipeline.len() && !stop.load(Ordering::Relaxed) {
+                while sent < pipeline.len() && !stop.is_set() {
                     match one.stream().write(&pipeline[sent..]) {
                         Ok(length) => sent += length,
                         Err(e) if e.kind() == ErrorKind::WouldBlock => break,
@@ -90,7 +91,7 @@ fn a_client_that_never_reads_is_bounded_and_others_go_on() {
                     }
                 }
             }
-            while !stop.load(Ordering::Relaxed) {
+            while !stop.is_set() {
                 peak.fetch_max(proxy.resident_bytes(), Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -101,7 +102,7 @@ fn a_client_that_never_reads_is_bounded_and_others_go_on() {
             assert_eq!(value, Value::Int(1 << 20));
             progress.fetch_add(1, Ordering::Relaxed);
         }
-        stop.store(true, Ordering::Relaxed);
+        stop.set();
     });
     let grown = peak.into_inner().saturating_sub(before) >> 20;
     // client-pending-bytes is 32 MiB for each of the three, and what is in flight towards it.

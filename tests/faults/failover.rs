@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::client::{Client, words};
@@ -12,7 +12,7 @@ use crate::support::keys::key_in;
 use crate::support::node::FakeCluster;
 use crate::support::proxy::Proxy;
 use crate::support::resp::Value;
-use crate::support::{check, eventually, heavy, shared, within};
+use crate::support::{Stop, check, eventually, heavy, shared, within};
 
 /// Repeats `attempt` every few milliseconds; when it first succeeded.
 fn first_success(mut attempt: impl FnMut() -> bool) -> Instant {
@@ -45,12 +45,13 @@ fn first_success_after_a_killed_primary_comes_within_a_second_of_the_cluster() {
     let other = key_in(cluster.slot_of(1), "k");
     proxy.client().ok(&cmd!["SET", key, "before"]);
     let replica = cluster.nodes[cluster.replica_of(0)].addr();
-    let (stop, progress) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (stop, progress) = (Stop::default(), AtomicU64::new(0));
     let through_addr = proxy.addr();
     let (direct, through, meanwhile) = std::thread::scope(|scope| {
+        let _end = stop.at_end();
         scope.spawn(|| {
             let mut client = proxy.client();
-            while !stop.load(Ordering::Relaxed) {
+            while !stop.is_set() {
                 client.ok(&cmd!["SET", other, "goes on"]);
                 progress.fetch_add(1, Ordering::Relaxed);
             }
@@ -65,7 +66,7 @@ fn first_success_after_a_killed_primary_comes_within_a_second_of_the_cluster() {
         let mut client = None;
         let direct = first_success(|| set_succeeds(&mut client, replica, &key, "direct"));
         let through = through.join().expect("through slotway");
-        stop.store(true, Ordering::Relaxed);
+        stop.set();
         (direct, through, progress.load(Ordering::Relaxed) - at_kill)
     });
     let late = through.saturating_duration_since(direct);
@@ -266,9 +267,10 @@ fn load_through_repeated_failovers_never_shows_a_foreign_or_lost_value() {
     let _one_at_a_time = heavy();
     let mut cluster = RedisCluster::start(3, 1);
     let proxy = Proxy::start(&shared::seeds(&cluster), &[]);
-    let stop = AtomicBool::new(false);
+    let stop = Stop::default();
     let rounds = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
+        let _end = stop.at_end();
         for id in 0..3u16 {
             let (proxy, stop, rounds, cluster_slots) =
                 (&proxy, &stop, &rounds, [100u16 + id, 5600 + id, 11000 + id]);
@@ -277,7 +279,7 @@ fn load_through_repeated_failovers_never_shows_a_foreign_or_lost_value() {
                 client.patience(Duration::from_secs(40));
                 let keys: Vec<String> = cluster_slots.iter().map(|s| key_in(*s, &format!("c{id}"))).collect();
                 let mut round = 0u64;
-                while !stop.load(Ordering::Relaxed) {
+                while !stop.is_set() {
                     round += 1;
                     let value = format!("{id}:{round}");
                     let sets = keys.iter().flat_map(|k| cmd!["SET", k, value]);
@@ -304,7 +306,7 @@ fn load_through_repeated_failovers_never_shows_a_foreign_or_lost_value() {
             let mut client = None;
             first_success(|| set_succeeds(&mut client, replica, &key_in(first, key), "p"));
         }
-        stop.store(true, Ordering::Relaxed);
+        stop.set();
     });
     assert!(rounds.lock().expect("rounds").iter().all(|r| *r > 20), "{rounds:?}");
 }

@@ -1,7 +1,7 @@
 //! Two commands of one connection on the same key take effect in the order sent, or the earlier one
 //! says that it was not executed; also while the slot moves under them.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::client::words;
 use crate::support::cluster::RedisCluster;
@@ -9,18 +9,18 @@ use crate::support::keys::{key_in, slot};
 use crate::support::node::{Answer, FakeCluster, Gate};
 use crate::support::proxy::Proxy;
 use crate::support::resp::Value;
-use crate::support::{check, eventually, shared};
+use crate::support::{Stop, check, eventually, shared};
 
 /// Moves `slot` round the primaries until `work` is done; says how often.
 fn while_moving(cluster: &RedisCluster, slot: u16, work: impl FnOnce(&AtomicUsize) + Send) -> usize {
-    let (stop, moves) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (stop, moves) = (Stop::default(), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {
             work(&moves);
-            stop.store(true, Ordering::Relaxed);
+            stop.set();
         });
         let mut at = 0;
-        while !stop.load(Ordering::Relaxed) && !worker.is_finished() {
+        while !stop.is_set() && !worker.is_finished() {
             let to = (at + 1) % cluster.primaries();
             cluster.move_slot(slot, at, to);
             at = to;

@@ -3,7 +3,6 @@
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,7 @@ use crate::support::keys::{key_in, slot};
 use crate::support::node::{Answer, FakeCluster};
 use crate::support::proxy::Proxy;
 use crate::support::resp::{Value, bulk, frame, show};
-use crate::support::{eventually, shared};
+use crate::support::{Stop, eventually, shared};
 
 fn keys_in(slot: u16, names: &[&str]) -> Vec<String> {
     names.iter().map(|n| key_in(slot, n)).collect()
@@ -95,14 +94,15 @@ fn asking_and_its_command_arrive_next_to_each_other_under_load() {
         (_, "GET") => Answer::Reply(bulk(seen.arg(1).as_bytes())),
         _ => Answer::Standard,
     });
-    let stop = AtomicBool::new(false);
+    let stop = Stop::default();
     std::thread::scope(|scope| {
+        let _end = stop.at_end();
         for n in 0..3u16 {
             let (proxy, stop) = (&proxy, &stop);
             scope.spawn(move || {
                 let key = key_in(9000 + n, "load");
                 let mut client = proxy.client();
-                while !stop.load(Ordering::Relaxed) {
+                while !stop.is_set() {
                     client.send(&cmd!["GET", key].repeat(20));
                     client.values(20).iter().for_each(|v| assert_eq!(v.text(), key));
                 }
@@ -113,7 +113,7 @@ fn asking_and_its_command_arrive_next_to_each_other_under_load() {
             let key = key_in(n * 7, "asked");
             assert_eq!(client.call(&cmd!["SET", key, n.to_string()]), Value::Simple("OK".into()), "SET {n}");
         }
-        stop.store(true, Ordering::Relaxed);
+        stop.set();
     });
     let seen = fake.seen();
     let mut asked = 0;
@@ -289,14 +289,15 @@ fn no_redirect_reaches_a_client_while_slots_move_back_and_forth() {
     let cluster = RedisCluster::start(3, 0);
     let proxy = Proxy::start(&shared::seeds(&cluster), &[]);
     let slots: Vec<u16> = (0..4).map(|n| cluster.slot_of(0) + n).collect();
-    let stop = AtomicBool::new(false);
+    let stop = Stop::default();
     std::thread::scope(|scope| {
+        let _end = stop.at_end();
         for id in 0..2 {
             let (proxy, slots, stop) = (&proxy, &slots, &stop);
             scope.spawn(move || {
                 let mut client = if id == 0 { proxy.client() } else { proxy.client_resp3() };
                 let mut round = 0;
-                while !stop.load(Ordering::Relaxed) {
+                while !stop.is_set() {
                     round += 1;
                     let keys: Vec<String> = slots
                         .iter()
@@ -328,6 +329,6 @@ fn no_redirect_reaches_a_client_while_slots_move_back_and_forth() {
                 cluster.move_slot(*slot, from, to);
             }
         }
-        stop.store(true, Ordering::Relaxed);
+        stop.set();
     });
 }

@@ -13,7 +13,7 @@ use crate::support::shared;
 /// Left out: what depends on chance, on the clock or on the order of a hash table.
 const TEMPLATES: &str = "
 SET @s $|SET @s $ NX GET|SET @s $ XX|GET @s|GETSET @s $|GETDEL @s|APPEND @s $|STRLEN @s|GETRANGE @s # #
-SETRANGE @s # $|SUBSTR @s 0 #|SETNX @s $|SETEX @s 1000 $|INCR @n|INCRBY @n #|DECR @n|DECRBY @n #|GET @n
+SETRANGE @s # $|SUBSTR @s 0 #|SETNX @s $|INCR @n|INCRBY @n #|DECR @n|DECRBY @n #|GET @n
 INCRBYFLOAT @n 0.5|SET @n #|GETBIT @s #|SETBIT @s # 1|BITCOUNT @s|BITPOS @s 1|BITFIELD @s GET u8 #
 BITFIELD_RO @s GET i5 #|LPUSH @l $ $|RPUSH @l $|LPOP @l|RPOP @l #|LRANGE @l 0 -1|LLEN @l|LINDEX @l #
 LSET @l # $|LREM @l 1 $|LTRIM @l 0 20|LINSERT @l AFTER $ $|LPOS @l $|LPUSHX @l $|LMOVE @l @l LEFT RIGHT

@@ -1,4 +1,4 @@
-//! One valid form of every command that has keys: a word that begins with `@` is a key; all keys of
+//! A valid form of every command that is routed: a word that begins with `@` is a key; all keys of
 //! a line go into one slot. Data only; a command of the table without a line here fails a test.
 
 /// Commands of Redis 7.0.15 that the table may route.
@@ -81,6 +81,7 @@ LSET @l 0 z
 LTRIM @l 0 100
 MGET @a @b
 MSET @a 1 @b 2
+MOVE @a 1
 MSETNX @a 1 @b 2
 OBJECT ENCODING @a
 OBJECT FREQ @a
@@ -192,6 +193,11 @@ ZSCAN @z 0
 ZSCORE @z a
 ZUNION 2 @z @w
 ZUNIONSTORE @d 2 @z @w WEIGHTS 1 2
+LOLWUT
+MEMORY HELP
+OBJECT HELP
+XGROUP HELP
+XINFO HELP
 ";
 
 /// One line with its keys put into `slot`: the whole request, and the keys among it.

@@ -16,6 +16,7 @@ pub mod server;
 pub mod shared;
 
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,34 @@ pub fn check<E>(holds: bool, otherwise: E) -> Result<(), E> {
 pub fn heavy() -> MutexGuard<'static, ()> {
     static HEAVY: Mutex<()> = Mutex::new(());
     HEAVY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tells the helper threads of a scope to end.
+#[derive(Default)]
+pub struct Stop(AtomicBool);
+
+impl Stop {
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Sets it when the guard goes, so that a failing test does not wait for its helpers for ever.
+    pub fn at_end(&self) -> AtEnd<'_> {
+        AtEnd(self)
+    }
+}
+
+/// Guard of `Stop::at_end`.
+pub struct AtEnd<'a>(&'a Stop);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.set();
+    }
 }
 
 /// True where a missing precondition must fail the run instead of skipping the test.
