@@ -221,8 +221,9 @@ impl Lane {
 
 impl LaneInner {
     fn is_full(&self, worker: &WorkerContext, len: usize) -> bool {
-        self.tickets.len() >= worker.limits.node_requests
-            || self.send.kept() + len as u64 > worker.limits.node_bytes
+        // One request may be queued however large it is.
+        let fits = self.tickets.is_empty() || self.send.kept() + len as u64 <= worker.limits.node_bytes;
+        self.tickets.len() >= worker.limits.node_requests || !fits
     }
 
     /// Schedules the reader's task.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::lane::{Lane, LaneKey, LaneState};
-use super::ticket::{Aim, Doubt, Errand, NO_SLOT, Parcel};
+use super::ticket::{Aim, Claim, Doubt, Errand, NO_SLOT, Parcel};
 use super::waiting::Waiter;
 use crate::error::ProxyError;
 use crate::session::SessionInner;
@@ -115,20 +115,24 @@ impl WorkerContext {
     }
 
     /// What a redirect in doubt comes to under a fresh view; `None` if it was a script's own words. Of
-    /// a script MOVED is believed when the table now says the same, and ASK when the slot is migrating.
+    /// a script MOVED is believed when the table now says the same, ASK and TRYAGAIN when the slot is
+    /// migrating (ASK also when it has arrived).
     fn judge(&self, errand: &Errand, doubt: &Doubt) -> Option<Aim> {
-        let member = self.topology.node_by_addr(&doubt.target.host, doubt.target.port);
-        let script = errand.command.class == CommandClass::Script;
-        match member {
-            Some(node) if !script => Some(Aim::Node { node, asking: doubt.asking }),
-            None if !script => Some(Aim::Table),
-            Some(node) if doubt.asking => {
-                let migrating = self.topology.snapshot().migrations.iter().any(|m| m.slot == errand.slot);
-                migrating.then_some(Aim::Node { node, asking: true })
-            }
-            Some(node) => (self.topology.table().primary(errand.slot) == Some(node)).then_some(Aim::Table),
-            None => None,
+        let migrating = || self.topology.snapshot().migrations.iter().any(|m| m.slot == errand.slot);
+        let (target, asking) = match &doubt.claim {
+            Claim::TryAgain => return migrating().then_some(Aim::Table),
+            Claim::Moved(target) => (target, false),
+            Claim::Ask(target) => (target, true),
+        };
+        let member = self.topology.node_by_addr(&target.host, target.port);
+        if errand.command.class != CommandClass::Script {
+            return Some(member.map_or(Aim::Table, |node| Aim::Node { node, asking }));
         }
+        let node = member?;
+        if self.topology.table().primary(errand.slot) == Some(node) {
+            return Some(Aim::Table);
+        }
+        (asking && migrating()).then_some(Aim::Node { node, asking })
     }
 
     /// The lane to `node`, made when there is none.

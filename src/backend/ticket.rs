@@ -81,13 +81,22 @@ impl Drop for Ticket {
     }
 }
 
+/// What a redirect claims.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The slot belongs to this node.
+    Moved(NodeAddr),
+    /// The slot is on its way to this node.
+    Ask(NodeAddr),
+    /// The slot is on its way, and its keys are on both sides.
+    TryAgain,
+}
+
 /// A redirect that has to prove itself against a fresh view of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Doubt {
-    /// The node it names.
-    pub target: NodeAddr,
-    /// ASK, not MOVED.
-    pub asking: bool,
+    /// What it says.
+    pub claim: Claim,
     /// The error as it came.
     pub frame: Bytes,
     /// The first refresh that began after it came.

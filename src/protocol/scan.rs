@@ -219,7 +219,7 @@ fn bad_line(
     let line = buf.get(from..).unwrap_or(&[]);
     match memchr(b'\r', line) {
         Some(_) => Err(not_a_length),
-        None if line.len() > limits.inline_bytes => Err(too_long),
+        None if line.len() + 1 > limits.inline_bytes => Err(too_long),
         None => Ok(Scanned::More(buf.len() + 1)),
     }
 }

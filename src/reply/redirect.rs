@@ -1,8 +1,9 @@
 //! Errors by which a node says "not here" or "not now": MOVED, ASK, TRYAGAIN, CLUSTERDOWN, LOADING,
 //! MASTERDOWN, READONLY. All mean that the request was not executed, so it may be sent again (Redis
 //! Cluster specification, "Redirection and resharding"). Scripts can return any error text, so a
-//! redirect is followed only if its slot is the request's and its target belongs to the cluster, and
-//! what only says "not now" is never taken from a script. A redirect never edits the slot table.
+//! redirect is followed only if its slot is the request's and its target belongs to the cluster; one that
+//! comes from a script has to be borne out by a fresh view of the cluster, and what only says "not now" is
+//! never taken from a script. A redirect never edits the slot table.
 
 use std::rc::Rc;
 
@@ -10,7 +11,7 @@ use bytes::Bytes;
 
 use super::explode::explode;
 use crate::backend::lane::Lane;
-use crate::backend::ticket::{Aim, Doubt, Errand, NO_SLOT, Parcel};
+use crate::backend::ticket::{Aim, Claim, Doubt, Errand, NO_SLOT, Parcel};
 use crate::error::ProxyError;
 use crate::telemetry::{CommandClass, RedirectKind};
 use crate::topology::node::NodeAddr;
@@ -20,6 +21,9 @@ use crate::worker::WorkerContext;
 /// Shortest and longest pause before a request that met "not now" is sent again, in microseconds.
 const PAUSE_MIN: u64 = 2_000;
 const PAUSE_MAX: u64 = 100_000;
+/// Longest pause between two redirects of one request, in microseconds: with the default `redirects-max`
+/// they span about three seconds, more than nodes take to agree on a slot.
+const REDIRECT_PAUSE_MAX: u64 = 400_000;
 
 /// What a node said instead of executing the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,18 +106,18 @@ pub fn follow(
             }
             go_to(worker, (lane, errand), request, (target, asking), frame)
         }
-        _ if errand.command.class == CommandClass::Script => false,
         Redirect::TryAgain => {
             worker.counters.redirect(RedirectKind::TryAgain);
-            if explode(worker, errand, request) {
-                return true;
-            }
-            again_later(worker, errand, request, worker.limits.tryagain_wait)
+            let script = errand.command.class == CommandClass::Script;
+            let aim = if script { in_doubt(worker, Claim::TryAgain, frame) } else { Aim::Table };
+            explode(worker, errand, request)
+                || again_later(worker, errand, request, aim, worker.limits.tryagain_wait)
         }
+        _ if errand.command.class == CommandClass::Script => false,
         Redirect::ClusterDown | Redirect::NotNow => {
             worker.counters.redirect(RedirectKind::ClusterDown);
             worker.topology.report(Event::Refresh(Trigger::Redirect));
-            again_later(worker, errand, request, worker.limits.owner_wait)
+            again_later(worker, errand, request, Aim::Table, worker.limits.owner_wait)
         }
     }
 }
@@ -134,23 +138,28 @@ fn go_to(
     // Two nodes that both point at the other will agree within milliseconds: go slower each time.
     let pause = match errand.redirects {
         0..=2 => 0,
-        n => (1_000u64 << (n - 2).min(7)).min(PAUSE_MAX),
+        n => (1_000u64 << (n - 2).min(9)).min(REDIRECT_PAUSE_MAX),
     };
     let host = if matches!(target.host, "" | "?") { lane.node.addr.host.as_str() } else { target.host };
     let aim = match worker.topology.node_by_addr(host, target.port) {
         Some(node) if errand.command.class != CommandClass::Script => Aim::Node { node, asking },
         _ => {
-            let round = worker.topology.next_round();
-            worker.topology.report(Event::Refresh(Trigger::Redirect));
             let target = NodeAddr { host: host.to_owned(), port: target.port };
-            Aim::IfTrue(Rc::new(Doubt { target, asking, frame: Bytes::copy_from_slice(frame), round }))
+            in_doubt(worker, if asking { Claim::Ask(target) } else { Claim::Moved(target) }, frame)
         }
     };
     hold(worker, Parcel { errand, bytes: request.clone(), aim }, pause);
     true
 }
 
-fn again_later(worker: &Rc<WorkerContext>, errand: &Errand, request: &Bytes, limit: u64) -> bool {
+/// Has the claim looked at when a refresh that begins now is over.
+fn in_doubt(worker: &WorkerContext, claim: Claim, frame: &[u8]) -> Aim {
+    let round = worker.topology.next_round();
+    worker.topology.report(Event::Refresh(Trigger::Redirect));
+    Aim::IfTrue(Rc::new(Doubt { claim, frame: Bytes::copy_from_slice(frame), round }))
+}
+
+fn again_later(worker: &Rc<WorkerContext>, errand: &Errand, request: &Bytes, aim: Aim, limit: u64) -> bool {
     let now = worker.clock.now();
     let mut errand = errand.clone();
     if errand.waiting_since == 0 {
@@ -161,7 +170,7 @@ fn again_later(worker: &Rc<WorkerContext>, errand: &Errand, request: &Bytes, lim
         return false;
     }
     let pause = (waited / 4).clamp(PAUSE_MIN, PAUSE_MAX);
-    hold(worker, Parcel { errand, bytes: request.clone(), aim: Aim::Table }, pause);
+    hold(worker, Parcel { errand, bytes: request.clone(), aim }, pause);
     true
 }
 

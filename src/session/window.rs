@@ -3,7 +3,7 @@
 //! every reply, and the replies still to come are reckoned at the size of the largest seen lately.
 
 /// Requests in flight of a client of which no reply is known yet.
-const FIRST: u32 = 128;
+const FIRST: u32 = 64;
 
 /// The window of one client.
 #[derive(Debug)]

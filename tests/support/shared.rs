@@ -4,16 +4,20 @@
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use super::client::Client;
-use super::cluster::RedisCluster;
+use super::cluster::{RedisCluster, Shape};
 use super::proxy::Proxy;
 use super::server::Server;
 
 /// The shared cluster. Its processes end with the test process, by the watchdog.
 pub fn cluster() -> &'static RedisCluster {
     static CLUSTER: OnceLock<RedisCluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| RedisCluster::start(3, 1))
+    // No test of this cluster wants a failover: a machine busy with other tests must not cause one.
+    CLUSTER.get_or_init(|| {
+        RedisCluster::shaped(&Shape { node_timeout: Duration::from_secs(20), ..Shape::default() })
+    })
 }
 
 /// A standalone server: what a single Redis would answer.
