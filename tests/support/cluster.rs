@@ -205,6 +205,24 @@ impl RedisCluster {
         for index in [to, from].into_iter().chain(others) {
             self.client(index).ok(&cmd!["CLUSTER", "SETSLOT", slot, "NODE", self.ids[to]]);
         }
+        self.wait_agreement();
+    }
+
+    /// Waits until every primary has the same epoch and the same owners. A slot that moves on before
+    /// its new owner's epoch is known would be claimed by two nodes with one epoch.
+    #[track_caller]
+    pub fn wait_agreement(&self) {
+        eventually("the primaries agree", || {
+            let view = |index: usize| {
+                let mut client = self.client(index);
+                let info = client.call(&cmd!["CLUSTER", "INFO"]).text();
+                let epoch = info.lines().find(|l| l.starts_with("cluster_current_epoch")).map(str::to_owned);
+                let nodes = client.call(&cmd!["CLUSTER", "NODES"]).text();
+                (epoch, owners(&nodes))
+            };
+            let views: Vec<_> = (0..self.primaries).map(view).collect();
+            check(views.iter().all(|v| *v == views[0]), views)
+        });
     }
 
     /// The whole life of a slot's move, as redis-cli does it.
@@ -247,4 +265,16 @@ impl RedisCluster {
         self.meet_all();
         self.wait_healthy();
     }
+}
+
+/// (id, epoch, slots) of every row of CLUSTER NODES that has slots; open slots are left out.
+fn owners(nodes: &str) -> Vec<String> {
+    let row = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let slots = words.get(8..)?.iter().filter(|w| !w.starts_with('['));
+        Some(format!("{} {} {}", words[0], words[6], slots.copied().collect::<Vec<_>>().join(" ")))
+    };
+    let mut rows: Vec<String> = nodes.lines().filter_map(row).collect();
+    rows.sort();
+    rows
 }
