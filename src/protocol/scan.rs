@@ -276,10 +276,13 @@ fn finish_length(rest: &[u8], digits: usize, value: i64, from: usize) -> Line {
 
 #[cold]
 fn read_negative(rest: &[u8], from: usize) -> Line {
+    // A second sign must not lead back here: a line of nothing but signs would nest once per sign.
+    if rest.get(1) == Some(&b'-') {
+        return Line::Bad;
+    }
     match read_length(rest, 1) {
         Line::Number(0, _) => Line::Bad,
-        Line::Number(n, next) if rest.get(1) != Some(&b'-') => Line::Number(-n, from + next),
-        Line::Number(..) => Line::Bad,
+        Line::Number(n, next) => Line::Number(-n, from + next),
         other => other,
     }
 }
