@@ -197,10 +197,12 @@ impl RequestScanner {
         };
         let end = self.pos + found;
         let line = buf.get(..end).unwrap_or(&[]);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        // The `\r` counts, for it did before the `\n` was there: what is too long must not depend on how
+        // the bytes arrive.
         if line.len() > limits.inline_bytes {
             return Err(ProtocolError::InlineTooBig);
         }
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
         split_inline(line, &mut self.inline, &mut self.spans)?;
         Ok(if self.spans.is_empty() { Scanned::Nothing(end + 1) } else { Scanned::Inline(end + 1) })
     }
@@ -217,9 +219,10 @@ fn bad_line(
     too_long: ProtocolError,
 ) -> Result<Scanned, ProtocolError> {
     let line = buf.get(from..).unwrap_or(&[]);
-    match memchr(b'\r', line) {
+    let end = memchr(b'\r', line);
+    match end {
+        _ if end.unwrap_or(line.len()) >= limits.inline_bytes => Err(too_long),
         Some(_) => Err(not_a_length),
-        None if line.len() + 1 > limits.inline_bytes => Err(too_long),
         None => Ok(Scanned::More(buf.len() + 1)),
     }
 }
