@@ -113,7 +113,7 @@ impl RequestScanner {
                         return Ok(Scanned::Nothing(next));
                     }
                     if count as u64 > limits.elements {
-                        return Err(multibulk_error(authenticated));
+                        return Err(multibulk_error(authenticated, count));
                     }
                     self.left = count as u64;
                     self.pos = next;
@@ -227,8 +227,12 @@ fn bad_line(
     }
 }
 
-fn multibulk_error(authenticated: bool) -> ProtocolError {
-    if authenticated { ProtocolError::MultibulkLength } else { ProtocolError::UnauthenticatedMultibulk }
+fn multibulk_error(authenticated: bool, count: i64) -> ProtocolError {
+    if authenticated || count > i64::from(i32::MAX) {
+        ProtocolError::MultibulkLength
+    } else {
+        ProtocolError::UnauthenticatedMultibulk
+    }
 }
 
 fn bulk_error(authenticated: bool, len: u64) -> ProtocolError {
