@@ -190,11 +190,12 @@ impl Pending {
     /// replies it makes itself. False when the request was answered already, or its reply is half out.
     pub fn settle(&mut self, seq: u32, frame: &[u8]) -> bool {
         let Some(cell) = self.cell(seq) else { return false };
-        match &cell.state {
-            CellState::Waiting => {}
-            CellState::Merging(merge) if !merge.is_complete() => {}
+        let dropped = match &cell.state {
+            CellState::Waiting => 0,
+            CellState::Merging(merge) if !merge.is_complete() => merge.bytes(),
             _ => return false,
-        }
+        };
+        self.held_bytes -= dropped;
         self.stash(seq, frame);
         true
     }
