@@ -244,7 +244,8 @@ impl Pending {
         let cell = self.cell(errand.seq)?;
         match &mut cell.state {
             CellState::Merging(merge) => merge.explode(errand.part),
-            CellState::Waiting => {
+            // A part's number has 16 bits.
+            CellState::Waiting if keys <= usize::from(u16::MAX) => {
                 let plan = SplitPlan::key_by_key(errand.slot, keys);
                 let merge = Merge::new(kind, plan, !errand.command.is_read_only(), limit);
                 cell.state = CellState::Merging(Box::new(merge));
