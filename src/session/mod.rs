@@ -18,6 +18,8 @@ pub mod pending;
 pub mod route;
 pub mod state;
 pub mod task;
+#[cfg(test)]
+mod tests;
 pub mod window;
 
 use self::order::Order;

@@ -214,6 +214,11 @@ impl Pending {
         }
     }
 
+    /// True while the front request's reply is passing through.
+    pub fn is_flowing(&self) -> bool {
+        self.cells.front().is_some_and(|cell| matches!(cell.state, CellState::Flowing))
+    }
+
     /// The last byte of a flowing reply went out.
     pub fn end_flow(&mut self, seq: u32) {
         if let Some(cell) = self.cell(seq)

@@ -15,6 +15,8 @@ pub mod outgoing;
 pub mod pool;
 pub mod run;
 pub mod sessions;
+#[cfg(test)]
+pub(crate) mod testkit;
 pub mod transport;
 pub mod wheel;
 
