@@ -27,6 +27,9 @@ use crate::topology::{Topology, TopologyTask};
 use crate::worker::limits::WorkerLimits;
 use crate::worker::mailbox::{Letter, MAILBOX, Process, WorkerHandle};
 
+/// How often it is looked whether all workers run.
+const LOOK_AT_WORKERS: Duration = Duration::from_millis(500);
+
 /// Why the process could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -39,6 +42,9 @@ pub enum AppError {
     /// The operating system refused something else.
     #[error("cannot {0}: {1}")]
     System(&'static str, std::io::Error),
+    /// A worker ended although nobody told it to.
+    #[error("a worker ended by itself")]
+    WorkerEnded,
 }
 
 /// Runs until a signal ends it.
@@ -55,6 +61,15 @@ struct Workers {
     process: Arc<Process>,
 }
 
+impl Workers {
+    /// Until a worker's thread is over: better to be started anew than to go on with fewer.
+    async fn one_ended(&self) {
+        while !self.threads.iter().any(JoinHandle::is_finished) {
+            tokio::time::sleep(LOOK_AT_WORKERS).await;
+        }
+    }
+}
+
 async fn serve(config: Config) -> Result<(), AppError> {
     let mut signals = Signals::new().map_err(|error| AppError::System("catch signals", error))?;
     let listener = accept::bind(config.listen).map_err(|e| AppError::Listen(config.listen, e))?;
@@ -67,7 +82,10 @@ async fn serve(config: Config) -> Result<(), AppError> {
     let status = Rc::new(Status { process: Arc::clone(&process), telemetry });
     tokio::task::spawn_local(admin::serve(admin, status));
     let accepting = tokio::task::spawn_local(accept::run(listener, Arc::clone(&process)));
-    signals.wait().await;
+    tokio::select! {
+        () = signals.wait() => {}
+        () = workers.one_ended() => return Err(AppError::WorkerEnded),
+    }
     stop(&workers, accepting, &mut signals).await;
     Ok(())
 }
@@ -98,7 +116,7 @@ fn start_workers(
         let process = Arc::clone(&process);
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             if let Err(error) = crate::worker::run::run(process, index, counters, limits, mailbox) {
-                tracing::error!(%error, index, "a worker could not start");
+                tracing::error!(%error, index, "a worker ended");
             }
         });
         threads.push(thread.map_err(|error| AppError::System("start a worker", error))?);
@@ -119,10 +137,16 @@ async fn stop(workers: &Workers, accepting: tokio::task::JoinHandle<()>, signals
         () = signals.wait() => return tracing::warn!("second signal: ending at once"),
     }
     accepting.abort();
-    for worker in &process.workers {
-        let _ = worker.mailbox.send(Letter::Drain).await;
-    }
     let deadline = Instant::now() + process.config.drain_timeout;
+    for index in 0..process.workers.len() {
+        // A mailbox may be full: that must not keep the others, nor a second signal, waiting.
+        let process = Arc::clone(process);
+        tokio::task::spawn_local(async move {
+            if let Some(worker) = process.workers.get(index) {
+                let _ = worker.mailbox.send(Letter::Drain).await;
+            }
+        });
+    }
     while !workers.threads.iter().all(JoinHandle::is_finished) {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(20)) => {}

@@ -66,7 +66,9 @@ async fn place(process: &Process, stream: tokio::net::TcpStream, peer: SocketAdd
         }
         return;
     }
-    if let Some(worker) = process.place_client() {
-        let _ = worker.mailbox.send(Letter::Client(Accepted::Tcp(stream, peer))).await;
+    if let Some(worker) = process.place_client()
+        && worker.mailbox.send(Letter::Client(Accepted::Tcp(stream, peer))).await.is_err()
+    {
+        worker.clients.fetch_sub(1, Ordering::Relaxed);
     }
 }
