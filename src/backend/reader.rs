@@ -100,7 +100,9 @@ impl LaneReader {
         let read = pin!(self.reader.read_buf(&mut self.rest)).poll(cx)?;
         let Poll::Ready(read) = read else { return Poll::Pending };
         self.worker.clock.tick();
-        Poll::Ready(Ok(self.take_rest().map(|()| read)))
+        let taken = self.take_rest().map(|()| read);
+        self.lane.receiving.set(self.rest.capacity());
+        Poll::Ready(Ok(taken))
     }
 
     /// Handles every whole reply of `data`; how many bytes are done with.
@@ -234,7 +236,8 @@ impl Lane {
             return Ok(());
         }
         let Some(mut ticket) = inner.tickets.pop_front() else { return Err(BadReply) };
-        let request = (kind == b'-' || worker.sessions_in_order.get() > 0)
+        let ordering = || ticket.errand().is_some_and(|errand| errand.session.inner().order.is_some());
+        let request = (kind == b'-' || (worker.sessions_in_order.get() > 0 && ordering()))
             .then(|| inner.send.request(ticket.start, ticket.len));
         inner.send.release(ticket.start + ticket.len as u64);
         drop(inner);
