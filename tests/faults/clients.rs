@@ -178,15 +178,15 @@ fn storm_client(proxy: &Proxy, name: &str, random: &mut Rng) {
         }
         3 => {
             let _ = client.try_send(&pipeline);
-            return client.reset();
+            client.reset();
         }
         4 => {
             let _ = client.try_send(b"*1\r\n$-7\r\n");
-            return client.reset();
+            client.reset();
         }
         5 => {
             let _ = client.try_send(&cmd!["MGET", key, "a", "b", "c"].repeat(50));
-            return client.reset();
+            client.reset();
         }
         _ => {
             let _ = client.try_send(&words("QUIT"));

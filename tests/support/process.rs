@@ -28,6 +28,8 @@ if [ -n "$dir" ]; then sleep 0.2; rm -rf "$dir"; fi
 "#;
 
 struct Watchdog {
+    /// Never waited for: it outlives us by design.
+    _child: Child,
     stdin: Mutex<ChildStdin>,
     scratch: PathBuf,
 }
@@ -46,7 +48,7 @@ fn watchdog() -> &'static Watchdog {
             .expect("sh for the watchdog");
         let mut stdin = child.stdin.take().expect("piped");
         writeln!(stdin, "/ {}", scratch.display()).expect("watchdog");
-        Watchdog { stdin: Mutex::new(stdin), scratch }
+        Watchdog { _child: child, stdin: Mutex::new(stdin), scratch }
     })
 }
 
