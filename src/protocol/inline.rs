@@ -22,7 +22,7 @@ pub fn split_inline(line: &[u8], frame: &mut Vec<u8>, spans: &mut Vec<Span>) -> 
     Ok(())
 }
 
-/// C's `isspace`.
+/// C's `isspace`: skipped between words and allowed after a quote. Only four of them end a bare word.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
 }
@@ -50,7 +50,7 @@ fn read_word<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Result<&'a [u8], Pro
         match byte {
             b'"' => return read_double_quoted(tail, word),
             b'\'' => return read_single_quoted(tail, word),
-            _ if is_space(byte) => return Ok(tail),
+            b' ' | b'\t' | b'\r' | b'\n' => return Ok(tail),
             _ => word.push(byte),
         }
         rest = tail;
@@ -140,6 +140,8 @@ mod tests {
         assert_eq!(words(r#"set "\x41\n\"" '\''"#), ["set", "A\n\"", "'"]);
         assert_eq!(words(r#"get """#), ["get", ""]);
         assert_eq!(words("   "), Vec::<String>::new());
+        assert_eq!(words("\x0bECHO \x0ca\x0bb\x0c 'c'\x0b\"d\""), ["ECHO", "a\x0bb\x0c", "c", "d"]);
+        assert_eq!(words(r#"echo a"b c" "\xag""#), ["echo", "ab c", "xag"]);
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl RequestScanner {
                         return Ok(Scanned::Nothing(next));
                     }
                     if count as u64 > limits.elements {
-                        return Err(multibulk_error(authenticated));
+                        return Err(multibulk_error(authenticated, count));
                     }
                     self.left = count as u64;
                     self.pos = next;
@@ -197,10 +197,12 @@ impl RequestScanner {
         };
         let end = self.pos + found;
         let line = buf.get(..end).unwrap_or(&[]);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        // The `\r` counts, for it did before the `\n` was there: what is too long must not depend on how
+        // the bytes arrive.
         if line.len() > limits.inline_bytes {
             return Err(ProtocolError::InlineTooBig);
         }
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
         split_inline(line, &mut self.inline, &mut self.spans)?;
         Ok(if self.spans.is_empty() { Scanned::Nothing(end + 1) } else { Scanned::Inline(end + 1) })
     }
@@ -217,15 +219,20 @@ fn bad_line(
     too_long: ProtocolError,
 ) -> Result<Scanned, ProtocolError> {
     let line = buf.get(from..).unwrap_or(&[]);
-    match memchr(b'\r', line) {
+    let end = memchr(b'\r', line);
+    match end {
+        _ if end.unwrap_or(line.len()) >= limits.inline_bytes => Err(too_long),
         Some(_) => Err(not_a_length),
-        None if line.len() + 1 > limits.inline_bytes => Err(too_long),
         None => Ok(Scanned::More(buf.len() + 1)),
     }
 }
 
-fn multibulk_error(authenticated: bool) -> ProtocolError {
-    if authenticated { ProtocolError::MultibulkLength } else { ProtocolError::UnauthenticatedMultibulk }
+fn multibulk_error(authenticated: bool, count: i64) -> ProtocolError {
+    if authenticated || count > i64::from(i32::MAX) {
+        ProtocolError::MultibulkLength
+    } else {
+        ProtocolError::UnauthenticatedMultibulk
+    }
 }
 
 fn bulk_error(authenticated: bool, len: u64) -> ProtocolError {
@@ -276,10 +283,13 @@ fn finish_length(rest: &[u8], digits: usize, value: i64, from: usize) -> Line {
 
 #[cold]
 fn read_negative(rest: &[u8], from: usize) -> Line {
+    // A second sign must not lead back here: a line of nothing but signs would nest once per sign.
+    if rest.get(1) == Some(&b'-') {
+        return Line::Bad;
+    }
     match read_length(rest, 1) {
         Line::Number(0, _) => Line::Bad,
-        Line::Number(n, next) if rest.get(1) != Some(&b'-') => Line::Number(-n, from + next),
-        Line::Number(..) => Line::Bad,
+        Line::Number(n, next) => Line::Number(-n, from + next),
         other => other,
     }
 }

@@ -105,10 +105,10 @@ impl Merge {
         if !self.wants(part) {
             return None;
         }
+        let added = self.plan.positions(usize::from(part)).len();
+        let number = u16::try_from(self.states.len()).ok()?;
+        number.checked_add(u16::try_from(added).ok()?)?;
         let first = self.plan.explode(usize::from(part));
-        let added = self.plan.parts().len() - first;
-        let number =
-            u16::try_from(first).ok().filter(|n| usize::from(*n) + added <= usize::from(u16::MAX))?;
         self.finish_part(part);
         self.states.resize(first + added, PartState::Open);
         self.left += added;

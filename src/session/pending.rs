@@ -190,11 +190,12 @@ impl Pending {
     /// replies it makes itself. False when the request was answered already, or its reply is half out.
     pub fn settle(&mut self, seq: u32, frame: &[u8]) -> bool {
         let Some(cell) = self.cell(seq) else { return false };
-        match &cell.state {
-            CellState::Waiting => {}
-            CellState::Merging(merge) if !merge.is_complete() => {}
+        let dropped = match &cell.state {
+            CellState::Waiting => 0,
+            CellState::Merging(merge) if !merge.is_complete() => merge.bytes(),
             _ => return false,
-        }
+        };
+        self.held_bytes -= dropped;
         self.stash(seq, frame);
         true
     }
@@ -243,7 +244,8 @@ impl Pending {
         let cell = self.cell(errand.seq)?;
         match &mut cell.state {
             CellState::Merging(merge) => merge.explode(errand.part),
-            CellState::Waiting => {
+            // A part's number has 16 bits.
+            CellState::Waiting if keys <= usize::from(u16::MAX) => {
                 let plan = SplitPlan::key_by_key(errand.slot, keys);
                 let merge = Merge::new(kind, plan, !errand.command.is_read_only(), limit);
                 cell.state = CellState::Merging(Box::new(merge));
