@@ -1,12 +1,14 @@
 //! House rules that a program can check, and generated texts that must equal the code.
 //! `SLOTWAY_UPDATE_README=1 cargo test tidy` writes the generated texts anew.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use slotway::error::{Executed, ProxyError};
 
 const LINES_MAX: usize = 400;
+const ARCHITECTURE_LINES_MAX: usize = 200;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -63,7 +65,7 @@ fn nothing_is_left_to_do() {
 
 #[test]
 fn every_folder_is_in_the_architecture() {
-    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let text = architecture();
     for entry in fs::read_dir(root().join("src")).unwrap() {
         let entry = entry.unwrap();
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -71,6 +73,40 @@ fn every_folder_is_in_the_architecture() {
             assert!(text.contains(&format!("{name}/")), "ARCHITECTURE.md does not name src/{name}/");
         }
     }
+}
+
+/// Files and names of code that stand between backticks.
+#[test]
+fn what_the_architecture_names_exists() {
+    let text = architecture();
+    assert!(text.lines().count() <= ARCHITECTURE_LINES_MAX, "ARCHITECTURE.md is too long to be read");
+    let read = |path: &PathBuf| fs::read_to_string(path).unwrap();
+    let code: String = files("src", &[".rs"]).iter().map(read).collect();
+    let words: HashSet<&str> = code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let prose = text.split("```").step_by(2);
+    for name in prose.flat_map(|part| part.split('`').skip(1).step_by(2)) {
+        let is_file = [".rs", ".json", ".toml"].iter().any(|ending| name.ends_with(ending));
+        if is_file || name.ends_with('/') {
+            let found =
+                [name.to_owned(), format!("src/{name}")].iter().any(|path| root().join(path).exists());
+            assert!(found, "ARCHITECTURE.md names {name}, which does not exist");
+        } else if name.contains("::") || name.contains('_') || is_type_name(name) {
+            for word in name.split("::") {
+                assert!(words.contains(word), "ARCHITECTURE.md names {name}, which is not in the code");
+            }
+        }
+    }
+}
+
+fn architecture() -> String {
+    fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap()
+}
+
+/// `SlotTable`, but not `CROSSSLOT` or a phrase.
+fn is_type_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_uppercase())
+        && text.contains(|c: char| c.is_ascii_lowercase())
+        && text.chars().all(|c| c.is_ascii_alphanumeric())
 }
 
 #[test]

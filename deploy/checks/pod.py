@@ -136,7 +136,7 @@ def resources(view):
 
 
 def termination(view):
-    """The arithmetic of DESIGN P23 and of the pod's grace period."""
+    """The arithmetic of the stop and of the pod's grace period."""
     pre_stop = view.container["lifecycle"]["preStop"]["sleep"]["seconds"]
     accept, drain = (units.seconds(view.config[key]) for key in ("drain-accept-grace", "drain-timeout"))
     needed = pre_stop + accept + drain + SPARE

@@ -109,7 +109,7 @@ fn start_workers(
     Ok((Workers { threads, process }, telemetry))
 }
 
-/// P23: not ready, wait for the endpoints to change, stop accepting, finish what is in flight.
+/// Not ready, wait for the endpoints to change, stop accepting, finish what is in flight.
 async fn stop(workers: &Workers, accepting: tokio::task::JoinHandle<()>, signals: &mut Signals) {
     let process = &workers.process;
     process.draining.store(true, Ordering::Relaxed);

@@ -115,7 +115,7 @@ fn scan_one(
 #[cold]
 fn refuse(session: &Rc<Session>, inner: &mut SessionInner, error: ProtocolError) {
     let mut frame = Vec::new();
-    crate::protocol::encode::error(&mut frame, &format!("ERR Protocol error: {error}"));
+    crate::protocol::encode::error(&mut frame, format!("ERR Protocol error: {error}"));
     session.worker().counters.in_flight(1);
     inner.reply(session, CommandClass::Other, &frame);
     inner.closing = Some(CloseReason::Protocol);

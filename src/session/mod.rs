@@ -27,7 +27,7 @@ use self::window::Window;
 use crate::protocol::scan::RequestScanner;
 use crate::telemetry::CloseReason;
 use crate::worker::WorkerContext;
-use crate::worker::outgoing::{Flushed, Outgoing};
+use crate::worker::outgoing::{Flushed, LARGE, Outgoing};
 use crate::worker::transport::WriteSide;
 use bytes::BytesMut;
 
@@ -172,6 +172,12 @@ impl Session {
         inner.draining = true;
         inner.read_closed = true;
         inner.wake();
+    }
+
+    /// True when more replies are on their way and little is to be written yet.
+    pub fn expects_more(&self) -> bool {
+        let inner = self.inner();
+        inner.pending.open() > 0 && (1..LARGE).contains(&inner.out.len())
     }
 
     /// Writes what is owed, as far as the socket takes it. Called by the flusher.

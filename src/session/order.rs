@@ -1,4 +1,4 @@
-//! The order rule after a redirect (P12). A redirected request is held until every request of this
+//! The order rule after a redirect. A redirected request is held until every request of this
 //! session for its slot that is already at a node has been answered; then the held ones are sent again
 //! in order. If meanwhile a later one that shares a key was executed, sending the earlier one now would
 //! swap them: it is answered with an error instead. While anything is held or under way again, no new

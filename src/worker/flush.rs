@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use super::WorkerContext;
 use crate::backend::lane::Lane;
@@ -34,6 +34,13 @@ impl Flusher {
         self.arm();
     }
 
+    fn poll_armed(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.waker.borrow().is_none() {
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+        }
+        if self.armed.get() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     /// Has the flusher run at the end of this turn.
     #[inline]
     pub fn arm(&self) {
@@ -45,27 +52,33 @@ impl Flusher {
     }
 }
 
-/// The flusher's task; never ends.
+/// The flusher's task; never ends. A client that is still owed replies by other nodes gets one look at
+/// the sockets more before its bytes leave, so that a pipeline over several shards is answered in one
+/// write instead of one per shard; it never waits for a reply.
 pub async fn run(worker: Rc<WorkerContext>) {
     let (mut lanes, mut sessions) = (Vec::new(), Vec::new());
-    poll_fn(|cx| {
-        let flusher = &worker.flusher;
-        if flusher.waker.borrow().is_none() {
-            *flusher.waker.borrow_mut() = Some(cx.waker().clone());
+    let mut late: Vec<Rc<Session>> = Vec::new();
+    let flusher = &worker.flusher;
+    loop {
+        if late.is_empty() {
+            poll_fn(|cx| flusher.poll_armed(cx)).await;
+        } else {
+            tokio::task::yield_now().await;
         }
         flusher.armed.set(false);
         settle(&worker);
         std::mem::swap(&mut lanes, &mut *flusher.lanes.borrow_mut());
-        for lane in lanes.drain(..) {
-            Lane::flush(&lane);
-        }
+        lanes.drain(..).for_each(|lane| Lane::flush(&lane));
+        late.drain(..).for_each(|session| Session::flush(&session));
         std::mem::swap(&mut sessions, &mut *flusher.sessions.borrow_mut());
         for session in sessions.drain(..) {
-            Session::flush(&session);
+            if session.expects_more() {
+                late.push(session);
+            } else {
+                session.flush();
+            }
         }
-        Poll::<()>::Pending
-    })
-    .await;
+    }
 }
 
 /// What could not be done where it came up, for something was borrowed there.

@@ -82,8 +82,7 @@ impl Outgoing {
         self.len == 0
     }
 
-    /// The buffer that copied bytes are appended to; `spare` gives one when there is none. Call
-    /// [`Outgoing::appended`] afterwards.
+    /// Copies bytes behind what is there; `spare` gives a buffer when there is none.
     #[inline]
     pub fn append(&mut self, bytes: &[u8], spare: impl FnOnce() -> Vec<u8>) {
         if self.tail.len() + bytes.len() > CHUNK && !self.tail.is_empty() {

@@ -11,7 +11,7 @@ use crate::support::keys::key_in;
 use crate::support::process::scratch_dir;
 use crate::support::proxy::{Proxy, Setup};
 use crate::support::resp::Value;
-use crate::support::{check, shared, skip, within};
+use crate::support::{check, leave_out, shared, within};
 
 const NAME: &str = "redis.slotway.test";
 
@@ -61,7 +61,7 @@ fn all_nodes_move_to_new_addresses_at_once_behind_one_name() {
     need_redis!();
     let hosts = Hosts::new();
     let Some(wrapper) = hosts.wrapper() else {
-        skip("no private mount namespace to steer a DNS name in (needs root or user namespaces)");
+        leave_out("no private mount namespace to steer a DNS name in (needs root or user namespaces)");
         return;
     };
     let mut cluster = RedisCluster::start(3, 1);

@@ -13,7 +13,7 @@ use crate::support::keys::key_in;
 use crate::support::node::{Answer, FakeCluster};
 use crate::support::proxy::Proxy;
 use crate::support::resp::{Value, bulk};
-use crate::support::{Stop, check, eventually, heavy, shared, skip};
+use crate::support::{Stop, check, eventually, heavy, leave_out, shared};
 
 /// Raises this process's soft limit of open files, as far as the hard one allows.
 fn allow_files(wanted: u64) -> bool {
@@ -34,7 +34,7 @@ fn five_thousand_idle_connections_cost_little_and_still_answer() {
     need_redis!();
     let _one_at_a_time = heavy();
     if !allow_files(12_000) {
-        skip("fewer than 12,000 open files allowed for 5,000 connections");
+        leave_out("fewer than 12,000 open files allowed for 5,000 connections");
         return;
     }
     let proxy = Proxy::start(&shared::seeds(shared::cluster()), &[("workers", "2")]);
@@ -97,7 +97,8 @@ fn a_client_that_never_reads_is_bounded_and_others_go_on() {
             }
         });
         let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(4) {
+        // Ends early when the bound is broken: not at the cost of the machine.
+        while start.elapsed() < Duration::from_secs(4) && peak.load(Ordering::Relaxed) < before + (1 << 30) {
             let value = client.call(&cmd!["STRLEN", key]);
             assert_eq!(value, Value::Int(1 << 20));
             progress.fetch_add(1, Ordering::Relaxed);
@@ -105,8 +106,9 @@ fn a_client_that_never_reads_is_bounded_and_others_go_on() {
         stop.set();
     });
     let grown = peak.into_inner().saturating_sub(before) >> 20;
-    // client-pending-bytes is 32 MiB for each of the three, and what is in flight towards it.
-    assert!(grown < 256, "{grown} MiB for three clients that never read");
+    // client-pending-bytes is 32 MiB for each of the three; before the first replies nobody knows that
+    // they are large, so what was sent until then comes on top.
+    assert!(grown < 512, "{grown} MiB for three clients that never read");
     assert!(progress.into_inner() > 500, "others were stalled");
     proxy.wait_metric("slotway_client_connections", &[], |n| n == 1.0);
     proxy.wait_metric("slotway_requests_in_flight", &[], |n| n == 0.0);
@@ -176,15 +178,15 @@ fn storm_client(proxy: &Proxy, name: &str, random: &mut Rng) {
         }
         3 => {
             let _ = client.try_send(&pipeline);
-            return client.reset();
+            client.reset();
         }
         4 => {
             let _ = client.try_send(b"*1\r\n$-7\r\n");
-            return client.reset();
+            client.reset();
         }
         5 => {
             let _ = client.try_send(&cmd!["MGET", key, "a", "b", "c"].repeat(50));
-            return client.reset();
+            client.reset();
         }
         _ => {
             let _ = client.try_send(&words("QUIT"));

@@ -101,10 +101,8 @@ fn requests_wait_for_the_failover_and_then_succeed() {
 #[test]
 fn a_slot_without_an_owner_gives_clusterdown_after_the_wait_then_at_once_until_it_heals() {
     need_redis!();
-    let mut cluster = RedisCluster::shaped(&Shape { replicas_per: 0, ..Shape::default() });
-    for index in 0..3 {
-        cluster.client(index).ok(&words("CONFIG SET cluster-require-full-coverage no"));
-    }
+    let options = &["--cluster-require-full-coverage", "no"][..];
+    let mut cluster = RedisCluster::shaped(&Shape { replicas_per: 0, options, ..Shape::default() });
     let proxy = Proxy::start(&shared::seeds(&cluster), &[("owner-wait", "1s")]);
     let key = key_in(cluster.slot_of(2), "k");
     let other = key_in(cluster.slot_of(1), "k");

@@ -3,6 +3,7 @@
 mod addresses;
 mod clients;
 mod failover;
+mod limits;
 mod order;
 mod redirects;
 mod resend;

@@ -63,6 +63,7 @@ fn pipelined_appends_stay_in_order_while_the_slot_moves() {
         }
     });
     assert!(moved >= 12, "only {moved} moves");
+    proxy.wait_metric("slotway_redirects_total", &[], |n| n >= 10.0);
 }
 
 #[test]

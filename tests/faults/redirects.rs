@@ -78,10 +78,12 @@ fn commands_over_both_sides_of_a_half_moved_slot_wait_and_then_say_tryagain() {
     }
     let proxy = Proxy::start(&shared::seeds(&cluster), &[("tryagain-wait", "20s")]);
     let mut client = proxy.client();
-    client.send(&cmd!["EVAL", "return redis.call('mget',KEYS[1],KEYS[2])", "2", here, there]);
+    // A script's TRYAGAIN could be the script's own, so it is not one of the commands that are repeated.
+    client.send(&cmd!["LCS", here, there]);
     cluster.move_keys(0, 1, &[here.into_bytes()]);
     cluster.close_slot(slot, 0, 1);
-    assert_eq!(client.value().items().len(), 2, "the move ended while the command waited");
+    let reply = client.value();
+    assert!(matches!(reply, Value::Bulk(_)), "the move ended while the command waited: {reply:?}");
 }
 
 #[test]

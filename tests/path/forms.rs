@@ -81,7 +81,6 @@ LSET @l 0 z
 LTRIM @l 0 100
 MGET @a @b
 MSET @a 1 @b 2
-MOVE @a 1
 MSETNX @a 1 @b 2
 OBJECT ENCODING @a
 OBJECT FREQ @a

@@ -28,6 +28,8 @@ if [ -n "$dir" ]; then sleep 0.2; rm -rf "$dir"; fi
 "#;
 
 struct Watchdog {
+    /// Outlives us: it does its work when we are gone.
+    _shell: Child,
     stdin: Mutex<ChildStdin>,
     scratch: PathBuf,
 }
@@ -46,7 +48,7 @@ fn watchdog() -> &'static Watchdog {
             .expect("sh for the watchdog");
         let mut stdin = child.stdin.take().expect("piped");
         writeln!(stdin, "/ {}", scratch.display()).expect("watchdog");
-        Watchdog { stdin: Mutex::new(stdin), scratch }
+        Watchdog { _shell: child, stdin: Mutex::new(stdin), scratch }
     })
 }
 
