@@ -88,7 +88,7 @@ Look inside:
 Kill a primary and watch its replica take over:
   kill -9 {pid}      # the primary on port {port}
   redis-cli -p {survivor} CLUSTER NODES
-  watch -n 1 curl -s http://{admin}/topology
+  watch -n 1 "curl -s http://{admin}/metrics | grep ^slotway_backend_up"
   redis-cli {to} MGET a b c d
 
 Ctrl-C stops everything and leaves nothing behind.
