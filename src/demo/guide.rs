@@ -70,7 +70,7 @@ impl Guide {
         let nodes: Vec<String> =
             self.primaries.iter().map(|(port, pid)| format!("{port} (pid {pid})")).collect();
         format!(
-            r"
+            r#"
 slotway listens on {client}; behind it are the primaries {nodes}, each with a replica.
 
 Use it like a single Redis:
@@ -93,7 +93,7 @@ Kill a primary and watch its replica take over:
 
 Ctrl-C stops everything and leaves nothing behind.
 
-",
+"#,
             nodes = nodes.join(", "),
         )
     }
