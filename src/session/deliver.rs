@@ -105,7 +105,10 @@ impl SessionInner {
             worker.ordering.borrow_mut().push(Rc::clone(session));
             worker.flusher.arm();
         }
-        session.touch();
+        // A part of a merge that is not complete changes nothing for the client.
+        if !self.out.is_empty() || self.paused || self.read_closed || self.closing.is_some() {
+            session.touch();
+        }
     }
 
     fn is_flowing(&mut self, seq: u32) -> bool {

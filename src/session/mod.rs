@@ -177,7 +177,7 @@ impl Session {
     /// True when more replies are on their way and little is to be written yet.
     pub fn expects_more(&self) -> bool {
         let inner = self.inner();
-        inner.pending.open() > 0 && inner.out.len() < LARGE
+        inner.pending.open() > 0 && (1..LARGE).contains(&inner.out.len())
     }
 
     /// Writes what is owed, as far as the socket takes it. Called by the flusher.
