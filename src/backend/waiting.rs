@@ -32,11 +32,6 @@ impl WaitingRoom {
         self.bytes
     }
 
-    /// How many wait.
-    pub fn len(&self) -> usize {
-        self.queue.len()
-    }
-
     /// True when nobody waits.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()

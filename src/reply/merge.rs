@@ -75,11 +75,6 @@ impl Merge {
         }
     }
 
-    /// How the command was split.
-    pub fn plan(&self) -> &SplitPlan {
-        &self.plan
-    }
-
     /// True for a command that changes data.
     pub fn is_write(&self) -> bool {
         self.write
