@@ -102,8 +102,7 @@ impl SessionInner {
             worker.counters.in_flight(-1);
         });
         if self.order.is_some() {
-            worker.ordering.borrow_mut().push(Rc::clone(session));
-            worker.flusher.arm();
+            worker.advance_later(session);
         }
         // A part of a merge that is not complete changes nothing for the client.
         if !self.out.is_empty() || self.paused || self.read_closed || self.closing.is_some() {

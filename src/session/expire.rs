@@ -68,8 +68,9 @@ impl SessionInner {
 
     fn expire_one(&mut self, session: &Rc<Session>, seq: u32) {
         let worker = session.worker();
+        let in_doubt = self.order.as_ref().is_some_and(|order| order.is_in_doubt(seq));
         let error = match self.pending.cell(seq) {
-            Some(cell) if cell.held => ProxyError::DeadlineUnsent,
+            Some(cell) if cell.held && !in_doubt => ProxyError::DeadlineUnsent,
             Some(cell) if matches!(&cell.state, CellState::Merging(merge) if merge.is_write()) => {
                 ProxyError::PartlyFailed
             }

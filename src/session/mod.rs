@@ -52,6 +52,8 @@ pub struct Session {
     /// Place in the worker's list of sessions.
     pub index: Cell<u32>,
     dirty: Cell<bool>,
+    /// Among those whose held requests are looked at this turn.
+    pub ordered: Cell<bool>,
     timed: Cell<bool>,
     inner: RefCell<SessionInner>,
 }
@@ -111,6 +113,7 @@ impl Session {
             worker,
             index: Cell::new(u32::MAX),
             dirty: Cell::new(false),
+            ordered: Cell::new(false),
             timed: Cell::new(false),
             inner: RefCell::new(SessionInner {
                 client,
