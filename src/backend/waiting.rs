@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::ticket::{Aim, Parcel};
+use super::ticket::{Aim, Errand, Parcel};
 use crate::topology::node::NodeId;
 
 /// A request and since when it waits.
@@ -55,9 +55,10 @@ impl WaitingRoom {
         std::mem::take(&mut self.queue)
     }
 
-    /// True when the request is among the waiting.
+    /// True when the request is among the waiting, and was not executed for sure.
     pub fn holds(&self, session: u64, seq: u32) -> bool {
-        self.queue.iter().any(|w| w.parcel.errand.session.id == session && w.parcel.errand.seq == seq)
+        let same = |errand: &Errand| errand.session.id == session && errand.seq == seq;
+        self.queue.iter().any(|w| same(&w.parcel.errand) && !w.parcel.is_in_doubt())
     }
 
     /// True when a request waits for this very node.

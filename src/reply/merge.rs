@@ -92,9 +92,10 @@ impl Merge {
         self.arena.len() + self.slice_bytes
     }
 
-    /// True while a part for `slot` is at a node.
-    pub fn waits_for_slot(&self, slot: u16) -> bool {
-        self.plan.parts().iter().zip(&self.states).any(|(p, s)| p.slot == slot && *s == PartState::Open)
+    /// The slots of the parts that are at a node.
+    pub fn slots_at_node(&self) -> impl Iterator<Item = u16> {
+        let parts = self.plan.parts().iter().zip(&self.states);
+        parts.filter(|(_, state)| **state == PartState::Open).map(|(part, _)| part.slot)
     }
 
     /// Replaces a part by one part per key; the number of the first of them.
