@@ -51,7 +51,22 @@ pub fn start(worker: &Rc<WorkerContext>, lane: &Rc<Lane>) {
     }
 }
 
+/// Whatever ends a lane's task, a fault of ours included, its tickets are answered.
+struct End(Rc<WorkerContext>, Rc<Lane>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let Self(worker, lane) = self;
+        if lane.is_ready() && !worker.ended.get() {
+            worker.counters.backend_connections(lane.key.node, -1);
+            lost(worker, lane, "internal fault");
+        }
+        lane.state.set(LaneState::Idle);
+    }
+}
+
 async fn run(worker: Rc<WorkerContext>, lane: Rc<Lane>) {
+    let _end = End(Rc::clone(&worker), Rc::clone(&lane));
     let mut failures: u32 = 0;
     while lane.node.is_up() && worker.wants_lane(&lane) {
         match connect(&worker, &lane).await {
@@ -67,7 +82,6 @@ async fn run(worker: Rc<WorkerContext>, lane: Rc<Lane>) {
             }
         }
     }
-    lane.state.set(LaneState::Idle);
 }
 
 fn note_failure(worker: &WorkerContext, lane: &Lane, error: &ConnectError) {

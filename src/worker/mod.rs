@@ -74,6 +74,8 @@ pub struct WorkerContext {
     pub clock: Clock,
     /// Memory held.
     pub budget: Budget,
+    /// The worker's loop is over: nothing is sent or answered any more.
+    pub ended: Cell<bool>,
     /// Clients that are closed but for what they may still be sending.
     pub lingering: Cell<usize>,
     /// Spare buffers.
@@ -111,6 +113,7 @@ impl WorkerContext {
             counters,
             clock: Clock::new(),
             budget: Budget::default(),
+            ended: Cell::new(false),
             lingering: Cell::new(0),
             pool: BufferPool::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
