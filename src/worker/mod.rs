@@ -18,6 +18,14 @@ pub mod sessions;
 pub mod transport;
 pub mod wheel;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod testkit;
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
 use self::budget::Budget;
 use self::clock::Clock;
 use self::flush::Flusher;
