@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Session, input};
 use crate::telemetry::CloseReason;
-use crate::worker::testkit::{client, run, worker};
+use crate::worker::testkit::{block_on as run, session as client, worker_with as worker};
 
 const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n";
 

@@ -20,6 +20,14 @@ pub(crate) mod testkit;
 pub mod transport;
 pub mod wheel;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod testkit;
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
 use self::budget::Budget;
 use self::clock::Clock;
 use self::flush::Flusher;
