@@ -12,5 +12,6 @@ mod commands;
 mod contract;
 mod faults;
 mod path;
+mod scanner;
 mod tidy;
 mod topology;

@@ -51,8 +51,22 @@ pub fn start(worker: &Rc<WorkerContext>, lane: &Rc<Lane>) {
     }
 }
 
+/// Whatever ends a lane's task, a fault of ours included, its tickets are answered.
+struct End(Rc<WorkerContext>, Rc<Lane>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let Self(worker, lane) = self;
+        if lane.is_ready() && !worker.ended.get() {
+            worker.counters.backend_connections(lane.key.node, -1);
+            lost(worker, lane, "internal fault");
+        }
+        lane.state.set(LaneState::Idle);
+    }
+}
+
 async fn run(worker: Rc<WorkerContext>, lane: Rc<Lane>) {
-    let _end = End(Rc::clone(&lane));
+    let _end = End(Rc::clone(&worker), Rc::clone(&lane));
     let mut failures: u32 = 0;
     while lane.node.is_up() && worker.wants_lane(&lane) {
         let begun = Instant::now();
@@ -75,24 +89,6 @@ async fn run(worker: Rc<WorkerContext>, lane: Rc<Lane>) {
     }
 }
 
-/// The end of a lane's task, also by a panic: the lane may be started again, and what it owes is answered.
-struct End(Rc<Lane>);
-
-impl Drop for End {
-    fn drop(&mut self) {
-        let tickets = {
-            let mut inner = self.0.inner();
-            inner.writer = None;
-            inner.waker = None;
-            inner.send.clear();
-            std::mem::take(&mut inner.tickets)
-        };
-        self.0.state.set(LaneState::Idle);
-        // Each that still has its errand answers it.
-        drop(tickets);
-    }
-}
-
 fn note_failure(worker: &WorkerContext, lane: &Lane, error: &ConnectError) {
     if lane.down_since.get() == 0 {
         lane.down_since.set(worker.clock.tick().max(1));
@@ -105,6 +101,8 @@ async fn connect(worker: &WorkerContext, lane: &Lane) -> Result<Transport, Conne
     let attempt = async {
         let mut stream = TcpStream::connect((lane.node.addr.host.as_str(), lane.node.addr.port)).await?;
         crate::listener::socket::prepare(&stream)?;
+        // A connection that something on the way forgot, while the node itself answers others.
+        socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(worker.limits.silence))?;
         let handshake = Handshake::new(
             lane.key.resp,
             &worker.limits.credentials,

@@ -55,12 +55,6 @@ impl SendBuffer {
         self.end - self.runs.front().map_or(self.end, |run| run.start)
     }
 
-    /// True when the kernel has everything.
-    #[inline]
-    pub fn is_written(&self) -> bool {
-        self.written == self.end
-    }
-
     /// Appends a request of exactly `len` bytes, written by `fill`; its bytes will lie together.
     #[inline]
     pub fn append_with(&mut self, len: usize, fill: impl FnOnce(&mut Vec<u8>)) {
@@ -146,14 +140,14 @@ impl SendBuffer {
         }
         Ok(Flushed::All)
     }
-
-    /// Forgets everything: the connection is gone.
-    pub fn clear(&mut self) {
-        *self = Self::default();
-    }
 }
 
 /// Whether a request of this size travels as a slice.
 pub fn is_large(len: usize) -> bool {
     len >= LARGE
 }
+
+#[cfg(test)]
+#[path = "sendbuf_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;

@@ -146,3 +146,8 @@ pub fn integer(frame: &[u8]) -> Option<i64> {
     let digits = frame.strip_prefix(b":")?.strip_suffix(b"\r\n")?;
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
+
+#[cfg(test)]
+#[path = "reply_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;

@@ -62,3 +62,28 @@ impl<'a> Args<'a> {
         self.spans
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_by_place() {
+        let spans = [Span { start: 0, len: 3 }, Span { start: 4, len: 0 }, Span { start: 5, len: 2 }];
+        let args = Args::new(b"GET  ab", &spans);
+        assert_eq!((args.len(), args.is_empty()), (3, false));
+        assert_eq!(args.iter().collect::<Vec<_>>(), [&b"GET"[..], b"", b"ab"]);
+        assert_eq!((args.get(1), args.get(3)), (Some(&b""[..]), None));
+        assert_eq!((args.at(2), args.at(3)), (&b"ab"[..], &b""[..]));
+        assert_eq!((args.frame(), args.spans()), (&b"GET  ab"[..], &spans[..]));
+    }
+
+    #[test]
+    fn a_span_outside_the_frame_reads_as_empty() {
+        let spans = [Span { start: 2, len: 9 }, Span { start: 90, len: 1 }];
+        let args = Args::new(b"abc", &spans);
+        assert_eq!(args.iter().collect::<Vec<_>>(), [b"", b""]);
+        assert_eq!((args.at(0), args.get(1)), (&b""[..], None));
+        assert!(Args::new(b"", &[]).is_empty());
+    }
+}

@@ -293,3 +293,8 @@ fn read_negative(rest: &[u8], from: usize) -> Line {
         other => other,
     }
 }
+
+#[cfg(test)]
+#[path = "scan_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;

@@ -3,6 +3,7 @@
 //! replies; knows no node and no socket.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use bytes::{Buf, Bytes};
 
@@ -251,7 +252,7 @@ impl Pending {
             CellState::Merging(merge) => merge.explode(errand.part),
             // A part's number has 16 bits.
             CellState::Waiting if keys <= usize::from(u16::MAX) => {
-                let plan = SplitPlan::key_by_key(errand.slot, keys);
+                let plan = Rc::new(SplitPlan::key_by_key(errand.slot, keys));
                 let merge = Merge::new(kind, plan, !errand.command.is_read_only(), limit);
                 cell.state = CellState::Merging(Box::new(merge));
                 Some(0)
@@ -366,3 +367,8 @@ impl Pending {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "pending_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;

@@ -20,6 +20,14 @@ pub(crate) mod testkit;
 pub mod transport;
 pub mod wheel;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod testkit;
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
 use self::budget::Budget;
 use self::clock::Clock;
 use self::flush::Flusher;
@@ -30,7 +38,7 @@ use self::sessions::Sessions;
 use self::wheel::Wheel;
 use crate::backend::lane::Lane;
 use crate::backend::lanes::Lanes;
-use crate::backend::ticket::Errand;
+use crate::backend::ticket::{Errand, NO_SLOT};
 use crate::backend::waiting::WaitingRoom;
 use crate::command::CommandTable;
 use crate::protocol::scan::RequestScanner;
@@ -74,6 +82,8 @@ pub struct WorkerContext {
     pub clock: Clock,
     /// Memory held.
     pub budget: Budget,
+    /// The worker's loop is over: nothing is sent or answered any more.
+    pub ended: Cell<bool>,
     /// Clients that are closed but for what they may still be sending.
     pub lingering: Cell<usize>,
     /// Spare buffers.
@@ -111,6 +121,7 @@ impl WorkerContext {
             counters,
             clock: Clock::new(),
             budget: Budget::default(),
+            ended: Cell::new(false),
             lingering: Cell::new(0),
             pool: BufferPool::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
@@ -182,7 +193,10 @@ impl WorkerContext {
         let table = self.topology.table();
         self.epoch.set(table.epoch());
         *self.table.borrow_mut() = Arc::clone(&table);
-        self.waiting.borrow_mut().retain_orphaned(|slot| table.primary(slot).is_none());
+        self.waiting.borrow_mut().retain_orphaned(|slot| match slot {
+            NO_SLOT => table.shards().is_empty(),
+            slot => table.primary(slot).is_none(),
+        });
         for lane in self.lanes.borrow().iter() {
             if !lane.node.is_up() {
                 lane.condemn("the node does not answer");

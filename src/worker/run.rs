@@ -39,17 +39,21 @@ pub fn run(
         .enable_all()
         .event_interval(TASKS_PER_TURN)
         .build_local(LocalOptions::default())?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let worker = WorkerContext::new(process, index, counters, limits);
-        let flusher = tokio::task::spawn_local(flush::run(Rc::clone(&worker)));
-        let follower = tokio::task::spawn_local(follow_topology(Rc::clone(&worker)));
-        // Without one of them the worker would look alive and serve nobody.
-        tokio::select! {
+        let flushing = tokio::task::spawn_local(flush::run(Rc::clone(&worker)));
+        let following = tokio::task::spawn_local(follow_topology(Rc::clone(&worker)));
+        let ended = tokio::select! {
             () = serve(&worker, mailbox) => Ok(()),
-            _ = flusher => Err(std::io::Error::other("nothing writes any more")),
-            _ = follower => Err(std::io::Error::other("nothing follows the topology any more")),
-        }
-    })
+            // They end only by a panic: without them no client would ever be answered again.
+            _ = flushing => Err(std::io::Error::other("the flusher ended")),
+            _ = following => Err(std::io::Error::other("the table is not followed any more")),
+        };
+        worker.ended.set(true);
+        ended
+    });
+    runtime.shutdown_background();
+    ended
 }
 
 async fn follow_topology(worker: Rc<WorkerContext>) {

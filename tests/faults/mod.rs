@@ -7,5 +7,6 @@ mod lanes;
 mod limits;
 mod order;
 mod redirects;
+mod replies;
 mod resend;
 mod stop;
