@@ -153,10 +153,16 @@ async fn stop(workers: &Workers, accepting: Vec<tokio::task::JoinHandle<()>>, si
         () = signals.wait() => return tracing::warn!("second signal: ending at once"),
     }
     accepting.iter().for_each(tokio::task::JoinHandle::abort);
-    for worker in &process.workers {
-        let _ = worker.mailbox.send(Letter::Drain).await;
-    }
     let deadline = Instant::now() + process.config.drain_timeout;
+    for index in 0..process.workers.len() {
+        // A mailbox may be full: that must not keep the others, nor a second signal, waiting.
+        let process = Arc::clone(process);
+        tokio::task::spawn_local(async move {
+            if let Some(worker) = process.workers.get(index) {
+                let _ = worker.mailbox.send(Letter::Drain).await;
+            }
+        });
+    }
     while !workers.threads.iter().all(JoinHandle::is_finished) {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(20)) => {}

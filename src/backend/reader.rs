@@ -100,7 +100,9 @@ impl LaneReader {
         let read = pin!(self.reader.read_buf(&mut self.rest)).poll(cx)?;
         let Poll::Ready(read) = read else { return Poll::Pending };
         self.worker.clock.tick();
-        Poll::Ready(Ok(self.take_rest().map(|()| read)))
+        let taken = self.take_rest().map(|()| read);
+        self.lane.receiving.set(self.rest.capacity());
+        Poll::Ready(Ok(taken))
     }
 
     /// Handles every whole reply of `data`; how many bytes are done with.

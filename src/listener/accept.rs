@@ -103,7 +103,9 @@ async fn place(process: &Process, client: Accepted) {
         }
         return;
     }
-    if let Some(worker) = process.place_client() {
-        let _ = worker.mailbox.send(Letter::Client(client)).await;
+    if let Some(worker) = process.place_client()
+        && worker.mailbox.send(Letter::Client(client)).await.is_err()
+    {
+        worker.clients.fetch_sub(1, Ordering::Relaxed);
     }
 }
