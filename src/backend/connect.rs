@@ -51,22 +51,8 @@ pub fn start(worker: &Rc<WorkerContext>, lane: &Rc<Lane>) {
     }
 }
 
-/// Whatever ends a lane's task, a fault of ours included, its tickets are answered.
-struct End(Rc<WorkerContext>, Rc<Lane>);
-
-impl Drop for End {
-    fn drop(&mut self) {
-        let Self(worker, lane) = self;
-        if lane.is_ready() && !worker.ended.get() {
-            worker.counters.backend_connections(lane.key.node, -1);
-            lost(worker, lane, "internal fault");
-        }
-        lane.state.set(LaneState::Idle);
-    }
-}
-
 async fn run(worker: Rc<WorkerContext>, lane: Rc<Lane>) {
-    let _end = End(Rc::clone(&worker), Rc::clone(&lane));
+    let _end = End(Rc::clone(&lane));
     let mut failures: u32 = 0;
     while lane.node.is_up() && worker.wants_lane(&lane) {
         let begun = Instant::now();
@@ -86,6 +72,24 @@ async fn run(worker: Rc<WorkerContext>, lane: Rc<Lane>) {
             let ceiling = BACKOFF_LAST.min(BACKOFF_FIRST * (1 << failures.min(8)));
             tokio::time::sleep(ceiling.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
         }
+    }
+}
+
+/// The end of a lane's task, also by a panic: the lane may be started again, and what it owes is answered.
+struct End(Rc<Lane>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let tickets = {
+            let mut inner = self.0.inner();
+            inner.writer = None;
+            inner.waker = None;
+            inner.send = Default::default();
+            std::mem::take(&mut inner.tickets)
+        };
+        self.0.state.set(LaneState::Idle);
+        // Each that still has its errand answers it.
+        drop(tickets);
     }
 }
 

@@ -99,7 +99,7 @@ mod tests {
                 room.push(Waiter { parcel, since: 7 });
             }
             let bytes = room.bytes();
-            assert_eq!((room.len(), bytes), (2, 2 * 20));
+            assert_eq!((room.queue.len(), bytes), (2, 2 * 20));
             assert!(
                 !room.has_room(1, 2, 100) && !room.has_room(1, 3, bytes) && room.has_room(1, 3, bytes + 1)
             );

@@ -33,6 +33,8 @@ fn a_session_stopped_at_a_bound_is_woken_by_the_reply_that_makes_room() {
     run(async {
         let worker = worker(|config| config.client_pending_requests = 4);
         let (session, _peer) = client(&worker);
+        // The runtime hears that the socket can be written to.
+        tokio::task::yield_now().await;
         take(&session, &GET.repeat(10));
         assert_eq!(session.inner().pending.len(), 4);
         // The reply comes before the session's task looks again.
@@ -71,6 +73,7 @@ fn a_client_that_waits_for_us_is_not_stalled() {
             config.client_pending_requests = 1;
         });
         let (session, _peer) = client(&worker);
+        tokio::task::yield_now().await;
         take(&session, &GET.repeat(2));
         session.expire(10_000_000);
         assert_eq!(session.inner().broken, None);
@@ -82,6 +85,7 @@ fn a_reply_that_stops_half_way_ends_the_connection_after_the_deadline() {
     run(async {
         let worker = worker(|config| config.request_deadline = Duration::from_secs(3));
         let (session, _peer) = client(&worker);
+        tokio::task::yield_now().await;
         take(&session, &GET.repeat(2));
         let first = session.inner().pending.iter().next().unwrap().0;
         assert!(session.inner().pending.begin_flow(first));

@@ -21,9 +21,6 @@ pub mod transport;
 pub mod wheel;
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-pub(crate) mod testkit;
-#[cfg(test)]
 #[path = "worker_tests.rs"]
 #[allow(clippy::unwrap_used)]
 mod tests;
@@ -82,8 +79,6 @@ pub struct WorkerContext {
     pub clock: Clock,
     /// Memory held.
     pub budget: Budget,
-    /// The worker's loop is over: nothing is sent or answered any more.
-    pub ended: Cell<bool>,
     /// Clients that are closed but for what they may still be sending.
     pub lingering: Cell<usize>,
     /// Spare buffers.
@@ -121,7 +116,6 @@ impl WorkerContext {
             counters,
             clock: Clock::new(),
             budget: Budget::default(),
-            ended: Cell::new(false),
             lingering: Cell::new(0),
             pool: BufferPool::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),

@@ -41,16 +41,14 @@ pub fn run(
         .build_local(LocalOptions::default())?;
     let ended = runtime.block_on(async {
         let worker = WorkerContext::new(process, index, counters, limits);
-        let flushing = tokio::task::spawn_local(flush::run(Rc::clone(&worker)));
-        let following = tokio::task::spawn_local(follow_topology(Rc::clone(&worker)));
-        let ended = tokio::select! {
+        let flusher = tokio::task::spawn_local(flush::run(Rc::clone(&worker)));
+        let follower = tokio::task::spawn_local(follow_topology(Rc::clone(&worker)));
+        // Without one of them the worker would look alive and serve nobody.
+        tokio::select! {
             () = serve(&worker, mailbox) => Ok(()),
-            // They end only by a panic: without them no client would ever be answered again.
-            _ = flushing => Err(std::io::Error::other("the flusher ended")),
-            _ = following => Err(std::io::Error::other("the table is not followed any more")),
-        };
-        worker.ended.set(true);
-        ended
+            _ = flusher => Err(std::io::Error::other("nothing writes any more")),
+            _ = follower => Err(std::io::Error::other("nothing follows the topology any more")),
+        }
     });
     runtime.shutdown_background();
     ended
