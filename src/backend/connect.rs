@@ -105,6 +105,8 @@ async fn connect(worker: &WorkerContext, lane: &Lane) -> Result<Transport, Conne
     let attempt = async {
         let mut stream = TcpStream::connect((lane.node.addr.host.as_str(), lane.node.addr.port)).await?;
         crate::listener::socket::prepare(&stream)?;
+        // A connection that something on the way forgot, while the node itself answers others.
+        socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(worker.limits.silence))?;
         let handshake = Handshake::new(
             lane.key.resp,
             &worker.limits.credentials,

@@ -173,6 +173,15 @@ impl LaneReader {
         passable
     }
 
+    /// The connection is given up: replies that have arrived are still good.
+    fn read_last(&mut self, cx: &mut Context<'_>) {
+        for _ in 0..READS_PER_TURN {
+            if !matches!(self.read(cx), Poll::Ready(Ok(()))) {
+                return;
+            }
+        }
+    }
+
     fn poll_blocked_write(&mut self, cx: &mut Context<'_>) {
         let mut inner = self.lane.inner();
         if !inner.write_blocked {
@@ -199,6 +208,8 @@ impl Future for LaneReader {
                 inner.waker = Some(cx.waker().clone());
             }
             if let Some(why) = inner.condemned {
+                drop(inner);
+                this.read_last(cx);
                 return Poll::Ready(why);
             }
         }

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use super::WorkerContext;
 use super::limits::WorkerLimits;
 use super::mailbox::{Process, WorkerHandle};
-use super::transport::Transport;
+use super::transport::{ReadSide, Transport};
 use crate::backend::handshake::Credentials;
 use crate::backend::ticket::{Aim, Errand, Parcel};
 use crate::command::{Command, CommandTable};
@@ -55,12 +55,18 @@ pub(crate) fn worker_with(change: impl FnOnce(&mut Config)) -> Rc<WorkerContext>
     worker(config)
 }
 
-/// A new client and its end of the connection. Needs a runtime.
+/// A new client without a task, and its end of the connection. Needs a runtime.
 pub(crate) fn session(worker: &Rc<WorkerContext>) -> (Rc<Session>, Peer) {
+    let (session, _, theirs) = connection(worker);
+    (session, theirs)
+}
+
+/// A new client, what its task reads from, and its end of the connection. Needs a runtime.
+pub(crate) fn connection(worker: &Rc<WorkerContext>) -> (Rc<Session>, ReadSide, Peer) {
     let (ours, theirs) = Peer::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
     theirs.set_nonblocking(true).unwrap();
-    let (_, writer) = Transport::Unix(UnixStream::from_std(ours).unwrap()).split();
+    let (reader, writer) = Transport::Unix(UnixStream::from_std(ours).unwrap()).split();
     let id = worker.process.next_client_id();
     let client = ClientState {
         id,
@@ -80,7 +86,7 @@ pub(crate) fn session(worker: &Rc<WorkerContext>) -> (Rc<Session>, Peer) {
     worker.sessions.borrow_mut().add(&session);
     worker.process.registry.insert(id, worker.index);
     worker.counters.client_opened();
-    (session, theirs)
+    (session, reader, theirs)
 }
 
 /// A command of the built-in table.
@@ -110,6 +116,7 @@ pub(crate) fn errand(session: &Rc<Session>, seq: u32, name: &str, slot: u16) -> 
         split: false,
         slot,
         command: command(name),
+        resp: session.inner().client.resp,
         redirects: 0,
         waiting_since: 0,
     }

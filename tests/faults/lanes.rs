@@ -82,3 +82,22 @@ fn a_large_request_finds_room_on_a_busy_connection_and_shuts_nobody_out() {
     assert_eq!(clients[1].value(), Value::Simple("OK".into()));
     assert_eq!(clients[3].value(), Value::Simple("OK".into()));
 }
+
+#[test]
+fn a_request_sent_before_hello_is_answered_in_the_version_before_it() {
+    let fake = FakeCluster::start(1);
+    let proxy = Proxy::start(fake.addrs(), &[("workers", "1")]);
+    // No connection is there yet: the first request is still waiting when HELLO is read.
+    let mut client = proxy.client();
+    client.send(&[words("HGETALL before"), words("HELLO 3"), words("HGETALL after")].concat());
+    client.values(3);
+    let connection = |key: &str| {
+        let seen = fake.seen_named("HGETALL");
+        seen.iter().find(|s| s.arg(1) == key).map(|s| s.connection).expect("it arrived")
+    };
+    let in_resp3 = |connection: usize| {
+        fake.seen_named("HELLO").iter().any(|s| s.connection == connection && s.arg(1) == "3")
+    };
+    assert!(!in_resp3(connection("before")), "{:?}", fake.seen_named("HGETALL"));
+    assert!(in_resp3(connection("after")), "{:?}", fake.seen_named("HGETALL"));
+}
