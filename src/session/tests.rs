@@ -118,6 +118,7 @@ fn what_was_sent_before_the_drain_is_answered() {
         let (session, reader, peer) = connection(&worker);
         let mut peer = UnixStream::from_std(peer).unwrap();
         peer.write_all(&[GET, b"PING\r\n", GET].concat()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
         session.drain();
         tokio::task::spawn_local(SessionTask::new(Rc::clone(&session), reader));
         while session.inner().pending.is_empty() {
@@ -144,6 +145,8 @@ fn a_parked_request_ends_at_its_deadline_as_not_executed() {
         take(&session, &[GET, b"*3\r\n$4\r\nMGET\r\n$1\r\na\r\n$1\r\nb\r\n", GET].concat());
         assert_eq!(session.expire(2_900_000), Some(3_000_000));
         session.expire(3_000_000);
+        // The runtime has to have seen the socket.
+        tokio::time::sleep(Duration::from_millis(1)).await;
         session.flush();
         let mut got = vec![0; 1000];
         let len = peer.read(&mut got).await.unwrap();
