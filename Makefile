@@ -15,12 +15,13 @@ bench:
 	benches/run
 
 lint:
-	@.ci/need cargo
+	@.ci/need cargo lint
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 
 fmt:
+	@.ci/need cargo lint
 	cargo fmt
 
 deploy-check:

@@ -250,7 +250,7 @@ fn merging(criterion: &mut Criterion) {
         let replies: Vec<Vec<u8>> = (0..plan.parts().len()).map(reply).collect();
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                let mut merge = Merge::new(kind, plan.clone(), false, 1 << 30);
+                let mut merge = Merge::new(kind, std::rc::Rc::new(plan.clone()), false, 1 << 30);
                 for (part, reply) in replies.iter().enumerate() {
                     merge.accept(part as u16, black_box(reply), None);
                 }

@@ -6,7 +6,7 @@ checks the Dockerfile, has every rendered configuration accepted by `slotway che
 the checks notice (checks/mutations.py; alone: `--self-test`). Exit code 0: all of it holds. Must never talk to a cluster or write
 outside target/ and temporary folders.
 
-Environment: SLOTWAY_BIN, the binary that checks the configuration (else the newest of target/{release,debug}, else cargo builds it).
+Environment: SLOTWAY_BIN, the binary that checks the configuration (else cargo builds it).
 """
 
 import os

@@ -132,6 +132,13 @@ fn readme_tables_equal_the_code() {
 }
 
 #[test]
+fn readme_asks_for_the_right_cargo() {
+    let text = fs::read_to_string(root().join("README.md")).unwrap();
+    let wanted = concat!("[cargo](https://rustup.rs) ", env!("CARGO_PKG_RUST_VERSION"), " or newer");
+    assert!(text.contains(wanted), "README.md does not say: {wanted}");
+}
+
+#[test]
 fn relative_links_lead_somewhere() {
     for path in files("", &[".md"]) {
         let text = fs::read_to_string(&path).unwrap();

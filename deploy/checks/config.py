@@ -1,5 +1,6 @@
 """Has the binary itself judge every rendered slotway.toml, so that manifests and code cannot drift apart."""
 
+import json
 import os
 import subprocess
 import tempfile
@@ -10,19 +11,19 @@ CONFIG_FILE = "slotway.toml"
 
 
 def find_binary(root):
-    """`(path, None)` of the slotway to ask, or `(None, why not)`."""
+    """`(path, None)` of the slotway to ask, or `(None, why not)`. Cargo decides whether what is built is still that of the sources."""
     if "SLOTWAY_BIN" in os.environ:
         named = Path(os.environ["SLOTWAY_BIN"])
         return (named, None) if named.is_file() else (None, f"SLOTWAY_BIN={named}: no such file")
-    target = Path(os.environ.get("CARGO_TARGET_DIR", root / "target"))
-    built = [path for path in (target / "release" / "slotway", target / "debug" / "slotway") if path.is_file()]
-    if built:
-        return max(built, key=lambda path: path.stat().st_mtime), None
+    build = ["cargo", "build", "--quiet", "--locked", "--bin", "slotway", "--message-format", "json-render-diagnostics"]
     try:
-        run = subprocess.run(["cargo", "build", "--quiet", "--locked", "--bin", "slotway"], cwd=root)
+        run = subprocess.run(build, cwd=root, stdout=subprocess.PIPE, text=True)
     except OSError as error:
-        return None, f"no slotway binary, and cargo does not start: {error}"
-    return (target / "debug" / "slotway", None) if run.returncode == 0 else (None, "no slotway binary, and cargo could not build one")
+        return None, f"cargo does not start: {error}"
+    built = [message["executable"] for message in map(json.loads, run.stdout.splitlines()) if message.get("executable")]
+    if run.returncode != 0 or not built:
+        return None, "cargo could not build slotway"
+    return Path(built[-1]), None
 
 
 def check(binary, objects):

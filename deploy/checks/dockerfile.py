@@ -14,7 +14,14 @@ def instructions(text):
 def check(root):
     """What is wrong with the files of this repository."""
     ignored = (root / ".dockerignore").read_text()
-    return check_text((root / "deploy" / "Dockerfile").read_text(), ignored, embedded_files(root), rust_version(root))
+    failures = check_text((root / "deploy" / "Dockerfile").read_text(), ignored, embedded_files(root), rust_version(root))
+    return failures + targets((root / "Cargo.toml").read_text())
+
+
+def targets(manifest):
+    """Every target says where it is: the image is built without tests and benches, and cargo refuses a target whose file it cannot guess."""
+    found = re.findall(r"^\[\[(\w+)\]\]\n((?:(?!\[).*\n)*)", manifest, re.M)
+    return [f"Cargo.toml: a [[{kind}]] without path: cargo cannot build where its file is not copied" for kind, body in found if "path = " not in body]
 
 
 def rust_version(root):

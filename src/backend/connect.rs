@@ -44,6 +44,8 @@ pub enum ConnectError {
 /// Has `lane` connect, unless it is at it already.
 pub fn start(worker: &Rc<WorkerContext>, lane: &Rc<Lane>) {
     if lane.state.get() == LaneState::Idle {
+        // Since when it was down before nobody tried says nothing about now.
+        lane.down_since.set(0);
         lane.state.set(LaneState::Connecting);
         tokio::task::spawn_local(run(Rc::clone(worker), Rc::clone(lane)));
     }

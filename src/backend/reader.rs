@@ -234,7 +234,8 @@ impl Lane {
             return Ok(());
         }
         let Some(mut ticket) = inner.tickets.pop_front() else { return Err(BadReply) };
-        let request = (kind == b'-' || worker.sessions_in_order.get() > 0)
+        let ordering = || ticket.errand().is_some_and(|errand| errand.session.inner().order.is_some());
+        let request = (kind == b'-' || (worker.sessions_in_order.get() > 0 && ordering()))
             .then(|| inner.send.request(ticket.start, ticket.len));
         inner.send.release(ticket.start + ticket.len as u64);
         drop(inner);

@@ -108,15 +108,19 @@ impl WorkerContext {
         if lane.is_ready() {
             return Way::Open(lane);
         }
-        if lane.state.get() == LaneState::Idle && lane.node.is_up() {
-            super::connect::start(self, &lane);
+        if lane.state.get() == LaneState::Idle {
+            if lane.node.is_up() {
+                super::connect::start(self, &lane);
+            } else if lane.down_since.get() == 0 {
+                lane.down_since.set(self.clock.now().max(1));
+            }
         }
         Way::Unreachable(lane.down_since.get())
     }
 
     /// What a redirect in doubt comes to under a fresh view; `None` if it was a script's own words. Of
     /// a script MOVED is believed when the table now says the same, ASK and TRYAGAIN when the slot is
-    /// migrating (ASK also when it has arrived).
+    /// migrating (ASK also when it has arrived), and nothing when a node names itself.
     fn judge(&self, errand: &Errand, doubt: &Doubt) -> Option<Aim> {
         let migrating = || self.topology.snapshot().migrations.iter().any(|m| m.slot == errand.slot);
         let (target, asking) = match &doubt.claim {
@@ -128,7 +132,7 @@ impl WorkerContext {
         if errand.command.class != CommandClass::Script {
             return Some(member.map_or(Aim::Table, |node| Aim::Node { node, asking }));
         }
-        let node = member?;
+        let node = member.filter(|node| *node != doubt.from)?;
         if self.topology.table().primary(errand.slot) == Some(node) {
             return Some(Aim::Table);
         }
@@ -172,7 +176,11 @@ impl WorkerContext {
         }
         let mut room = self.waiting.borrow_mut();
         if !room.has_room(parcel.bytes.len(), self.limits.waiting_requests, self.limits.waiting_bytes) {
-            return Err((parcel.errand, ProxyError::WaitQueueFull));
+            let in_doubt = parcel.is_in_doubt();
+            return Err((
+                parcel.errand,
+                if in_doubt { ProxyError::BadReply } else { ProxyError::WaitQueueFull },
+            ));
         }
         room.push(Waiter { parcel, since: now });
         Ok(())
@@ -205,7 +213,9 @@ impl WorkerContext {
                     errand.session.fail(&errand, error);
                 }
             } else if now.saturating_sub(since) >= self.limits.owner_wait {
-                parcel.errand.session.fail(&parcel.errand, self.no_owner_error());
+                let in_doubt = parcel.is_in_doubt();
+                let error = if in_doubt { ProxyError::BadReply } else { self.no_owner_error() };
+                parcel.errand.session.fail(&parcel.errand, error);
             } else {
                 self.waiting.borrow_mut().push(Waiter { parcel, since });
             }

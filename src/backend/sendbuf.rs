@@ -55,12 +55,6 @@ impl SendBuffer {
         self.end - self.runs.front().map_or(self.end, |run| run.start)
     }
 
-    /// True when the kernel has everything.
-    #[inline]
-    pub fn is_written(&self) -> bool {
-        self.written == self.end
-    }
-
     /// Appends a request of exactly `len` bytes, written by `fill`; its bytes will lie together.
     #[inline]
     pub fn append_with(&mut self, len: usize, fill: impl FnOnce(&mut Vec<u8>)) {
@@ -145,11 +139,6 @@ impl SendBuffer {
             }
         }
         Ok(Flushed::All)
-    }
-
-    /// Forgets everything: the connection is gone.
-    pub fn clear(&mut self) {
-        *self = Self::default();
     }
 }
 

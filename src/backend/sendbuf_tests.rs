@@ -48,7 +48,6 @@ impl Model {
 
     fn check(&self, buffer: &SendBuffer) {
         assert_eq!(buffer.end(), self.end as u64);
-        assert_eq!(buffer.is_written(), buffer.written() == buffer.end());
         let some = self.owed.iter().step_by(7).chain(self.owed.back());
         for &(start, len) in some {
             assert_eq!(buffer.request(start as u64, len), stream_bytes(start, len));
@@ -82,7 +81,7 @@ async fn follow(ops: Vec<Op>) {
             Op::Write => {
                 tokio::task::yield_now().await;
                 let flushed = buffer.write_to(&writer).unwrap();
-                assert_eq!(flushed == Flushed::All, buffer.is_written());
+                assert_eq!(flushed == Flushed::All, buffer.written() == buffer.end());
             }
         }
         model.check(&buffer);
@@ -95,8 +94,6 @@ async fn follow(ops: Vec<Op>) {
     assert_eq!(arrived, stream_bytes(0, model.end));
     buffer.release(buffer.end());
     assert_eq!(buffer.kept(), 0, "all is answered");
-    buffer.clear();
-    assert_eq!((buffer.end(), buffer.runs.len()), (0, 0));
 }
 
 proptest! {
@@ -104,14 +101,14 @@ proptest! {
 
     #[test]
     fn requests_arrive_and_are_kept(ops in vec(op(), 1..80)) {
-        testkit::block_on(follow(ops));
+        testkit::run(follow(ops));
     }
 }
 
 /// A reply cannot come before its request is written; if one did, no byte may be lost.
 #[test]
 fn nothing_unwritten_is_released() {
-    testkit::block_on(async {
+    testkit::run(async {
         let (writer, mut peer) = narrow();
         let (mut buffer, mut arrived) = (SendBuffer::default(), Vec::new());
         buffer.append(b"first");
@@ -120,7 +117,7 @@ fn nothing_unwritten_is_released() {
         buffer.release(buffer.end());
         assert_eq!(buffer.request(0, 5), "first");
         tokio::task::yield_now().await;
-        while !buffer.is_written() {
+        while buffer.written() != buffer.end() {
             buffer.write_to(&writer).unwrap();
             read_some(&mut peer, 64 << 10, &mut arrived);
             tokio::task::yield_now().await;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::command::Command;
 use crate::error::ProxyError;
 use crate::session::Session;
+use crate::telemetry::CommandClass;
 use crate::topology::node::{NodeAddr, NodeId};
 
 /// `slot` of a request without keys: any primary will do.
@@ -99,6 +100,8 @@ pub struct Doubt {
     pub claim: Claim,
     /// The error as it came.
     pub frame: Bytes,
+    /// The node that said it.
+    pub from: NodeId,
     /// The first refresh that began after it came.
     pub round: u64,
 }
@@ -129,6 +132,13 @@ pub struct Parcel {
     pub bytes: Bytes,
     /// Where to.
     pub aim: Aim,
+}
+
+impl Parcel {
+    /// True while nobody knows whether a script was redirected or executed, and said so itself.
+    pub fn is_in_doubt(&self) -> bool {
+        matches!(self.aim, Aim::IfTrue(_)) && self.errand.command.class == CommandClass::Script
+    }
 }
 
 /// The error for an errand whose connection was lost after it was sent.

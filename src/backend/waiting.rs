@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::ticket::{Aim, Parcel};
+use super::ticket::{Aim, Errand, Parcel};
 use crate::topology::node::NodeId;
 
 /// A request and since when it waits.
@@ -32,11 +32,6 @@ impl WaitingRoom {
         self.bytes
     }
 
-    /// How many wait.
-    pub fn len(&self) -> usize {
-        self.queue.len()
-    }
-
     /// True when nobody waits.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
@@ -60,9 +55,10 @@ impl WaitingRoom {
         std::mem::take(&mut self.queue)
     }
 
-    /// True when the request is among the waiting.
+    /// True when the request is among the waiting, and was not executed for sure.
     pub fn holds(&self, session: u64, seq: u32) -> bool {
-        self.queue.iter().any(|w| w.parcel.errand.session.id == session && w.parcel.errand.seq == seq)
+        let same = |errand: &Errand| errand.session.id == session && errand.seq == seq;
+        self.queue.iter().any(|w| same(&w.parcel.errand) && !w.parcel.is_in_doubt())
     }
 
     /// True when a request waits for this very node.
@@ -85,14 +81,13 @@ impl WaitingRoom {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::config::Config;
     use crate::worker::testkit;
 
     #[test]
     fn bounded_in_number_and_bytes_and_in_order() {
-        testkit::block_on(async {
-            let worker = testkit::worker(Config::default());
-            let (session, _peer) = testkit::session(&worker);
+        testkit::run(async {
+            let worker = testkit::worker(|_| ());
+            let (session, _peer) = testkit::client(&worker);
             let mut room = WaitingRoom::default();
             assert!(room.has_room(1 << 30, 2, 100), "one may wait however large it is");
             for slot in 0..2 {
@@ -103,7 +98,7 @@ mod tests {
                 room.push(Waiter { parcel, since: 7 });
             }
             let bytes = room.bytes();
-            assert_eq!((room.len(), bytes), (2, 2 * 20));
+            assert_eq!((room.queue.len(), bytes), (2, 2 * 20));
             assert!(
                 !room.has_room(1, 2, 100) && !room.has_room(1, 3, bytes) && room.has_room(1, 3, bytes + 1)
             );

@@ -70,7 +70,7 @@ impl Guide {
         let nodes: Vec<String> =
             self.primaries.iter().map(|(port, pid)| format!("{port} (pid {pid})")).collect();
         format!(
-            r"
+            r#"
 slotway listens on {client}; behind it are the primaries {nodes}, each with a replica.
 
 Use it like a single Redis:
@@ -88,12 +88,12 @@ Look inside:
 Kill a primary and watch its replica take over:
   kill -9 {pid}      # the primary on port {port}
   redis-cli -p {survivor} CLUSTER NODES
-  watch -n 1 curl -s http://{admin}/topology
+  watch -n 1 "curl -s http://{admin}/metrics | grep ^slotway_backend_up"
   redis-cli {to} MGET a b c d
 
 Ctrl-C stops everything and leaves nothing behind.
 
-",
+"#,
             nodes = nodes.join(", "),
         )
     }

@@ -39,14 +39,6 @@ pub fn null(out: &mut Vec<u8>, resp: Resp) {
     });
 }
 
-/// No array: `*-1` in RESP2, `_` in RESP3.
-pub fn null_array(out: &mut Vec<u8>, resp: Resp) {
-    out.extend_from_slice(match resp {
-        Resp::V2 => b"*-1\r\n",
-        Resp::V3 => b"_\r\n",
-    });
-}
-
 /// Header of an array of `count` elements.
 pub fn array(out: &mut Vec<u8>, count: usize) {
     header(out, b'*', count);
@@ -63,34 +55,6 @@ pub fn map(out: &mut Vec<u8>, resp: Resp, count: usize) {
 /// Header of a set of `count` elements; in RESP2 an array.
 pub fn set(out: &mut Vec<u8>, resp: Resp, count: usize) {
     header(out, if resp == Resp::V3 { b'~' } else { b'*' }, count);
-}
-
-/// Header of a push of `count` elements; in RESP2 an array, as its subscribers get it.
-pub fn push(out: &mut Vec<u8>, resp: Resp, count: usize) {
-    header(out, if resp == Resp::V3 { b'>' } else { b'*' }, count);
-}
-
-/// A number with a fraction, in the shortest form that reads back as the same number; RESP2 sends it
-/// as a string.
-pub fn double(out: &mut Vec<u8>, resp: Resp, number: f64) {
-    let text = match number {
-        n if n.is_nan() => "nan".to_owned(),
-        f64::INFINITY => "inf".to_owned(),
-        f64::NEG_INFINITY => "-inf".to_owned(),
-        n => n.to_string(),
-    };
-    match resp {
-        Resp::V2 => bulk(out, text),
-        Resp::V3 => line(out, b',', text.as_bytes()),
-    }
-}
-
-/// `#t` or `#f`; RESP2 sends 1 or 0.
-pub fn boolean(out: &mut Vec<u8>, resp: Resp, value: bool) {
-    match resp {
-        Resp::V2 => integer(out, i64::from(value)),
-        Resp::V3 => out.extend_from_slice(if value { b"#t\r\n" } else { b"#f\r\n" }),
-    }
 }
 
 /// Text for people (`txt`); in RESP2 a bulk string.
@@ -159,11 +123,8 @@ mod tests {
             assert_eq!(resp2(|o| bulk(o, bytes)), Frame2::BulkString(bytes.to_vec()));
         }
         assert_eq!(resp2(|o| null(o, Resp::V2)), Frame2::Null);
-        assert_eq!(resp2(|o| null_array(o, Resp::V2)), Frame2::Null);
-        assert_eq!(resp2(|o| boolean(o, Resp::V2, true)), Frame2::Integer(1));
-        assert_eq!(resp2(|o| double(o, Resp::V2, 1.5)), Frame2::BulkString(b"1.5".to_vec()));
         assert_eq!(resp2(|o| verbatim(o, Resp::V2, "hi\n")), Frame2::BulkString(b"hi\n".to_vec()));
-        for header in [map, set, push] {
+        for header in [map, set] {
             let out = written(|o| header(o, Resp::V2, 0));
             assert_eq!(out, b"*0\r\n");
         }
@@ -178,15 +139,6 @@ mod tests {
     #[test]
     fn resp3_reads_back() {
         assert_eq!(resp3(|o| null(o, Resp::V3)), Frame3::Null);
-        assert_eq!(resp3(|o| null_array(o, Resp::V3)), Frame3::Null);
-        for value in [true, false] {
-            let expected = Frame3::Boolean { data: value, attributes: None };
-            assert_eq!(resp3(|o| boolean(o, Resp::V3, value)), expected);
-        }
-        for number in [0.0, -2.5, 1e300, f64::INFINITY, f64::NEG_INFINITY] {
-            let expected = Frame3::Double { data: number, attributes: None };
-            assert_eq!(resp3(|o| double(o, Resp::V3, number)), expected);
-        }
         match resp3(|o| verbatim(o, Resp::V3, "a\r\nb")) {
             Frame3::VerbatimString { data, .. } => assert_eq!(data, b"a\r\nb"),
             other => panic!("{other:?}"),
@@ -200,13 +152,6 @@ mod tests {
             }
         }) {
             Frame3::Map { data, .. } => assert_eq!(data.len(), 2),
-            other => panic!("{other:?}"),
-        }
-        match resp3(|o| {
-            push(o, Resp::V3, 1);
-            integer(o, 7);
-        }) {
-            Frame3::Push { data, .. } => assert_eq!(data.len(), 1),
             other => panic!("{other:?}"),
         }
     }

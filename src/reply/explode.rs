@@ -22,7 +22,9 @@ pub fn explode(worker: &Rc<WorkerContext>, errand: &Errand, request: &Bytes) -> 
     let Handling::Split(kind) = errand.command.handling_for(&args) else { return false };
     let step = if kind == SplitKind::AllOk { 2 } else { 1 };
     let keys = (args.len() - 1) / step;
-    if keys < 2 || !worker.limits.multi_key_split {
+    // MSET of one slot is atomic, and stays so.
+    let atomic = kind == SplitKind::AllOk && !errand.split;
+    if keys < 2 || atomic || !worker.limits.multi_key_split {
         return false;
     }
     let session = &errand.session;

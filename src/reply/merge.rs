@@ -2,6 +2,8 @@
 //! A part that fails makes the whole reply an error, the first one in key order: never a nil, never a
 //! count too small. Owns the values until they go out.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 
 use crate::command::SplitKind;
@@ -35,7 +37,7 @@ enum PartState {
 #[derive(Debug)]
 pub struct Merge {
     kind: SplitKind,
-    plan: SplitPlan,
+    plan: Rc<SplitPlan>,
     states: Vec<PartState>,
     left: usize,
     values: Vec<Value>,
@@ -52,7 +54,7 @@ pub struct Merge {
 impl Merge {
     /// Waits for all parts of `plan`. `write`: an error has to say that other parts may have been
     /// executed. `limit`: most bytes of a merged reply.
-    pub fn new(kind: SplitKind, plan: SplitPlan, write: bool, limit: u64) -> Self {
+    pub fn new(kind: SplitKind, plan: Rc<SplitPlan>, write: bool, limit: u64) -> Self {
         let parts = plan.parts().len();
         let values =
             if kind == SplitKind::ByPosition { vec![Value::default(); plan.keys()] } else { Vec::new() };
@@ -73,11 +75,6 @@ impl Merge {
         }
     }
 
-    /// How the command was split.
-    pub fn plan(&self) -> &SplitPlan {
-        &self.plan
-    }
-
     /// True for a command that changes data.
     pub fn is_write(&self) -> bool {
         self.write
@@ -95,9 +92,10 @@ impl Merge {
         self.arena.len() + self.slice_bytes
     }
 
-    /// True while a part for `slot` is at a node.
-    pub fn waits_for_slot(&self, slot: u16) -> bool {
-        self.plan.parts().iter().zip(&self.states).any(|(p, s)| p.slot == slot && *s == PartState::Open)
+    /// The slots of the parts that are at a node.
+    pub fn slots_at_node(&self) -> impl Iterator<Item = u16> {
+        let parts = self.plan.parts().iter().zip(&self.states);
+        parts.filter(|(_, state)| **state == PartState::Open).map(|(part, _)| part.slot)
     }
 
     /// Replaces a part by one part per key; the number of the first of them.
@@ -108,7 +106,7 @@ impl Merge {
         let added = self.plan.positions(usize::from(part)).len();
         let number = u16::try_from(self.states.len()).ok()?;
         number.checked_add(u16::try_from(added).ok()?)?;
-        let first = self.plan.explode(usize::from(part));
+        let first = Rc::make_mut(&mut self.plan).explode(usize::from(part));
         self.finish_part(part);
         self.states.resize(first + added, PartState::Open);
         self.left += added;

@@ -109,7 +109,7 @@ pub fn follow(
         Redirect::TryAgain => {
             worker.counters.redirect(RedirectKind::TryAgain);
             let script = errand.command.class == CommandClass::Script;
-            let aim = if script { in_doubt(worker, Claim::TryAgain, frame) } else { Aim::Table };
+            let aim = if script { in_doubt(worker, lane, Claim::TryAgain, frame) } else { Aim::Table };
             explode(worker, errand, request)
                 || again_later(worker, errand, request, aim, worker.limits.tryagain_wait)
         }
@@ -145,7 +145,7 @@ fn go_to(
         Some(node) if errand.command.class != CommandClass::Script => Aim::Node { node, asking },
         _ => {
             let target = NodeAddr { host: host.to_owned(), port: target.port };
-            in_doubt(worker, if asking { Claim::Ask(target) } else { Claim::Moved(target) }, frame)
+            in_doubt(worker, lane, if asking { Claim::Ask(target) } else { Claim::Moved(target) }, frame)
         }
     };
     hold(worker, Parcel { errand, bytes: request.clone(), aim }, pause);
@@ -153,10 +153,11 @@ fn go_to(
 }
 
 /// Has the claim looked at when a refresh that begins now is over.
-fn in_doubt(worker: &WorkerContext, claim: Claim, frame: &[u8]) -> Aim {
+fn in_doubt(worker: &WorkerContext, lane: &Lane, claim: Claim, frame: &[u8]) -> Aim {
     let round = worker.topology.next_round();
     worker.topology.report(Event::Refresh(Trigger::Redirect));
-    Aim::IfTrue(Rc::new(Doubt { claim, frame: Bytes::copy_from_slice(frame), round }))
+    let frame = Bytes::copy_from_slice(frame);
+    Aim::IfTrue(Rc::new(Doubt { claim, frame, from: lane.key.node, round }))
 }
 
 fn again_later(worker: &Rc<WorkerContext>, errand: &Errand, request: &Bytes, aim: Aim, limit: u64) -> bool {

@@ -81,10 +81,10 @@ impl SessionInner {
     /// An errand ends in an error of the proxy's own.
     pub fn fail(&mut self, session: &Rc<Session>, errand: &Errand, error: ProxyError) {
         let worker = session.worker();
-        worker.counters.error(error);
         let part =
             errand.split && self.pending.merge_part(errand.seq, |merge| merge.fail_part(errand.part, error));
         if part || self.pending.settle(errand.seq, &error_line(error)) {
+            worker.counters.error(error);
             self.settled_one(session, worker);
         } else if self.is_flowing(errand.seq) {
             // Half a reply is out: nothing can follow it that the client would read right.
@@ -102,12 +102,13 @@ impl SessionInner {
             worker.counters.in_flight(-1);
         });
         if self.order.is_some() {
-            worker.ordering.borrow_mut().push(Rc::clone(session));
-            worker.flusher.arm();
+            worker.advance_later(session);
         }
         // A part of a merge that is not complete changes nothing for the client.
         if !self.out.is_empty() || self.paused || self.read_closed || self.closing.is_some() {
             session.touch();
+        } else {
+            self.charge(&worker.budget);
         }
     }
 

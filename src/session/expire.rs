@@ -8,6 +8,7 @@ use super::{Session, SessionInner};
 use crate::error::ProxyError;
 use crate::reply::merge::error_line;
 use crate::telemetry::CloseReason;
+use crate::worker::limits::WorkerLimits;
 
 impl Session {
     /// Looks after the session; when to look again, or `None` when there is nothing to look after.
@@ -27,27 +28,37 @@ impl Session {
             }
             inner.expire_one(self, seq);
         }
-        if !inner.out.is_empty() || inner.partial.is_some() {
-            let stalled_at = inner.progress.saturating_add(limits.stall);
-            if stalled_at <= now {
-                tracing::info!(
-                    client = self.id,
-                    unsent = inner.out.len(),
-                    "closing a client that makes no progress"
-                );
-                inner.broken = Some(CloseReason::Stalled);
+        if let Some((limit, reason, why)) = inner.stands_still(limits) {
+            let ends = inner.progress.saturating_add(limit);
+            if ends <= now {
+                tracing::info!(client = self.id, unsent = inner.out.len(), "closing a client {why}");
+                inner.broken = Some(reason);
                 inner.wake();
                 return None;
             }
-            next = next.min(stalled_at);
+            next = next.min(ends);
         }
         Some(next)
     }
 }
 
 impl SessionInner {
+    /// Who has to move a byte next, if it is not a matter of a request's deadline: how long the connection
+    /// may stand still for it.
+    fn stands_still(&self, limits: &WorkerLimits) -> Option<(u64, CloseReason, &'static str)> {
+        if !self.out.is_empty() || (self.partial.is_some() && !self.paused) {
+            return Some((limits.stall, CloseReason::Stalled, "that makes no progress"));
+        }
+        // Half a reply is out and the node sends no more of it: no error can follow.
+        self.pending.is_flowing().then_some((
+            limits.deadline,
+            CloseReason::Error,
+            "whose reply stopped half way",
+        ))
+    }
+
     /// The oldest request that waits for a node. One whose reply is coming in has no deadline: its
-    /// clock stands still while bytes move, and a broken connection ends it.
+    /// clock stands still while bytes move (see `stands_still`), and a broken connection ends it.
     fn oldest_open(&self) -> Option<(u32, u64)> {
         self.pending
             .iter()
@@ -57,8 +68,9 @@ impl SessionInner {
 
     fn expire_one(&mut self, session: &Rc<Session>, seq: u32) {
         let worker = session.worker();
+        let in_doubt = self.order.as_ref().is_some_and(|order| order.is_in_doubt(seq));
         let error = match self.pending.cell(seq) {
-            Some(cell) if cell.held => ProxyError::DeadlineUnsent,
+            Some(cell) if cell.held && !in_doubt => ProxyError::DeadlineUnsent,
             Some(cell) if matches!(&cell.state, CellState::Merging(merge) if merge.is_write()) => {
                 ProxyError::PartlyFailed
             }

@@ -53,9 +53,17 @@ pub fn take_scratch(session: &Rc<Session>, inner: &mut SessionInner, data: &[u8]
     let rest = data.get(pos..).unwrap_or(&[]);
     if rest.is_empty() {
         session.worker().scanner.replace(scanner);
-    } else {
-        inner.partial = Some(Box::new(Partial { buffer: rest.into(), scanner, wanted }));
+    } else if inner.closing.is_none() {
+        keep(session, inner, Box::new(Partial { buffer: rest.into(), scanner, wanted }));
     }
+}
+
+/// Keeps bytes for later. If it is the session that may not go on, not the request that is not whole, it
+/// is paused from now on: the reply that makes room may come before its task looks again.
+fn keep(session: &Rc<Session>, inner: &mut SessionInner, partial: Box<Partial>) {
+    inner.partial = Some(partial);
+    inner.paused = !inner.may_take(session.worker());
+    session.watch();
 }
 
 /// Handles what stands in the session's own buffer, and gives the buffer back when it is empty.
@@ -92,8 +100,8 @@ pub fn take_partial(session: &Rc<Session>, inner: &mut SessionInner) {
             Err(error) => return refuse(session, inner, error),
         }
     }
-    if !partial.buffer.is_empty() {
-        inner.partial = Some(partial);
+    if !partial.buffer.is_empty() && inner.closing.is_none() {
+        keep(session, inner, partial);
     }
 }
 

@@ -18,6 +18,8 @@ pub mod pending;
 pub mod route;
 pub mod state;
 pub mod task;
+#[cfg(test)]
+mod tests;
 pub mod window;
 
 use self::order::Order;
@@ -50,6 +52,8 @@ pub struct Session {
     /// Place in the worker's list of sessions.
     pub index: Cell<u32>,
     dirty: Cell<bool>,
+    /// Among those whose held requests are looked at this turn.
+    pub ordered: Cell<bool>,
     timed: Cell<bool>,
     inner: RefCell<SessionInner>,
 }
@@ -109,6 +113,7 @@ impl Session {
             worker,
             index: Cell::new(u32::MAX),
             dirty: Cell::new(false),
+            ordered: Cell::new(false),
             timed: Cell::new(false),
             inner: RefCell::new(SessionInner {
                 client,

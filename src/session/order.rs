@@ -4,10 +4,11 @@
 //! swap them: it is answered with an error instead. While anything is held or under way again, no new
 //! request of this client is taken: it is the rare case, and the simplest rule that can't be wrong.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::{Session, SessionInner};
-use crate::backend::ticket::{Errand, NO_SLOT, Parcel};
+use crate::backend::ticket::{Aim, Errand, NO_SLOT, Parcel};
 use crate::command::Command;
 use crate::error::ProxyError;
 use crate::protocol::Limits;
@@ -23,12 +24,34 @@ struct Held {
     not_before: u64,
     /// A later request on one of its keys was executed.
     overtaken: bool,
+    /// Its keys, once somebody asked for them.
+    keys: Option<Vec<Vec<u8>>>,
 }
 
 /// What a session holds back, in request order.
 #[derive(Debug, Default)]
 pub struct Order {
     held: Vec<Held>,
+    /// When a timer looks again; 0 for none.
+    timer: u64,
+}
+
+impl Order {
+    /// True when request `seq` is held and may have been executed nevertheless.
+    pub fn is_in_doubt(&self, seq: u32) -> bool {
+        self.held.iter().any(|held| held.parcel.errand.seq == seq && held.parcel.is_in_doubt())
+    }
+}
+
+/// What the held requests of one slot have to heed.
+#[derive(Clone, PartialEq, Eq)]
+enum Course {
+    /// Nothing so far.
+    Free,
+    /// One before them goes to this aim: they may go there, too.
+    Goes(Aim),
+    /// They stay.
+    Blocked,
 }
 
 impl SessionInner {
@@ -41,22 +64,25 @@ impl SessionInner {
         }
         let order = self.order.get_or_insert_default();
         let at = order.held.partition_point(|h| precedes(&h.parcel.errand, place));
-        order.held.insert(at, Held { parcel, not_before, overtaken: false });
+        order.held.insert(at, Held { parcel, not_before, overtaken: false, keys: None });
     }
 
     /// A request was executed: earlier held ones of its slot that share a key were overtaken.
     pub fn note_executed(&mut self, executed: &Errand, request: &[u8]) {
         let Some(order) = &mut self.order else { return };
         let mut keys = None;
-        for held in &mut order.held {
-            let errand = &held.parcel.errand;
+        for Held { parcel, overtaken, keys: held_keys, .. } in &mut order.held {
+            let errand = &parcel.errand;
+            if !precedes(errand, (executed.seq, executed.part)) {
+                break;
+            }
             let both_read = errand.command.is_read_only() && executed.command.is_read_only();
-            if errand.slot != executed.slot || both_read || !precedes(errand, (executed.seq, executed.part)) {
+            if *overtaken || errand.slot != executed.slot || both_read {
                 continue;
             }
             let keys = keys.get_or_insert_with(|| keys_of(request, executed.command));
-            held.overtaken |=
-                keys_of(&held.parcel.bytes, errand.command).iter().any(|key| keys.contains(key));
+            let held_keys = held_keys.get_or_insert_with(|| keys_of(&parcel.bytes, errand.command));
+            *overtaken = held_keys.iter().any(|key| keys.contains(key));
         }
     }
 
@@ -64,28 +90,46 @@ impl SessionInner {
     /// way. Of one slot only requests with the same aim go together: on two connections they could
     /// overtake each other.
     fn take_ready(&mut self, now: u64) -> (Vec<Held>, Option<u64>) {
-        let Some(mut order) = self.order.take() else { return (Vec::new(), None) };
-        let (mut ready, mut kept): (Vec<Held>, Vec<Held>) = (Vec::new(), Vec::new());
-        let mut later: Option<u64> = None;
-        for held in order.held.drain(..) {
-            let slot = held.parcel.errand.slot;
-            let same_slot = |h: &Held| h.parcel.errand.slot == slot;
-            let blocked = slot != NO_SLOT
-                && (self.pending.is_at_node(slot)
-                    || kept.iter().any(same_slot)
-                    || ready.iter().any(|h| same_slot(h) && h.parcel.aim != held.parcel.aim));
+        let (mut ready, mut later) = (Vec::new(), None);
+        let Some(order) = &mut self.order else { return (ready, later) };
+        if order.held.is_empty() {
+            return (ready, later);
+        }
+        let mut courses: HashMap<u16, Course> =
+            order.held.iter().map(|held| (held.parcel.errand.slot, Course::Free)).collect();
+        self.pending.each_slot_at_node(|slot| {
+            courses.entry(slot).and_modify(|course| *course = Course::Blocked);
+        });
+        for held in std::mem::take(&mut order.held) {
+            let (slot, aim) = (held.parcel.errand.slot, &held.parcel.aim);
+            let course = courses.get(&slot).filter(|_| slot != NO_SLOT).unwrap_or(&Course::Free);
+            let blocked = match course {
+                Course::Free => false,
+                Course::Goes(other) => other != aim,
+                Course::Blocked => true,
+            };
             if blocked || held.not_before > now {
                 if !blocked {
-                    later = Some(later.map_or(held.not_before, |at| at.min(held.not_before)));
+                    later = Some(later.map_or(held.not_before, |at: u64| at.min(held.not_before)));
                 }
-                kept.push(held);
+                courses.insert(slot, Course::Blocked);
+                order.held.push(held);
             } else {
+                courses.insert(slot, Course::Goes(aim.clone()));
                 ready.push(held);
             }
         }
-        order.held = kept;
-        self.order = Some(order);
         (ready, later)
+    }
+
+    /// Notes that a timer looks again at `at`; false when one does by then anyway.
+    fn set_timer(&mut self, at: u64) -> bool {
+        let Some(order) = &mut self.order else { return false };
+        let sooner = order.timer == 0 || at < order.timer;
+        if sooner {
+            order.timer = at;
+        }
+        sooner
     }
 }
 
@@ -94,31 +138,36 @@ impl SessionInner {
 pub fn advance(worker: &Rc<WorkerContext>, session: &Rc<Session>) {
     let now = worker.clock.now();
     let mut inner = session.inner();
+    if let Some(order) = inner.order.as_mut().filter(|order| order.timer <= now) {
+        order.timer = 0;
+    }
     let (ready, later) = inner.take_ready(now);
     let mut failed = Vec::new();
     let mut sendable = Vec::new();
-    for held in ready {
-        if !inner.pending.set_held(&held.parcel.errand, false) {
+    for Held { parcel, overtaken, .. } in ready {
+        if !inner.pending.set_held(&parcel.errand, false) {
             continue;
         }
-        if held.overtaken {
-            failed.push(held.parcel.errand);
+        if overtaken {
+            let error = if parcel.is_in_doubt() { ProxyError::BadReply } else { ProxyError::OrderConflict };
+            failed.push((parcel.errand, error));
         } else {
-            sendable.push(held.parcel);
+            sendable.push(parcel);
         }
     }
     let idle = inner.pending.open() == 0 && inner.order.as_ref().is_some_and(|order| order.held.is_empty());
     if idle && sendable.is_empty() && failed.is_empty() {
         inner.release_order(worker);
     }
+    let timer = later.filter(|&at| inner.set_timer(at));
     drop(inner);
-    for errand in failed {
-        session.fail(&errand, ProxyError::OrderConflict);
+    for (errand, error) in failed {
+        session.fail(&errand, error);
     }
     for parcel in sendable {
         worker.send(parcel);
     }
-    if let Some(at) = later {
+    if let Some(at) = timer {
         worker.look_again(session, at);
     }
 }

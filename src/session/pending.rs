@@ -3,6 +3,7 @@
 //! replies; knows no node and no socket.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use bytes::{Buf, Bytes};
 
@@ -214,6 +215,11 @@ impl Pending {
         }
     }
 
+    /// True while the front request's reply is passing through.
+    pub fn is_flowing(&self) -> bool {
+        self.cells.front().is_some_and(|cell| matches!(cell.state, CellState::Flowing))
+    }
+
     /// The last byte of a flowing reply went out.
     pub fn end_flow(&mut self, seq: u32) {
         if let Some(cell) = self.cell(seq)
@@ -246,7 +252,7 @@ impl Pending {
             CellState::Merging(merge) => merge.explode(errand.part),
             // A part's number has 16 bits.
             CellState::Waiting if keys <= usize::from(u16::MAX) => {
-                let plan = SplitPlan::key_by_key(errand.slot, keys);
+                let plan = Rc::new(SplitPlan::key_by_key(errand.slot, keys));
                 let merge = Merge::new(kind, plan, !errand.command.is_read_only(), limit);
                 cell.state = CellState::Merging(Box::new(merge));
                 Some(0)
@@ -350,13 +356,15 @@ impl Pending {
         }
     }
 
-    /// True while a request for `slot` is at a node, or waits in a queue to be sent.
-    pub fn is_at_node(&self, slot: u16) -> bool {
-        self.cells.iter().any(|cell| match &cell.state {
-            CellState::Waiting | CellState::Flowing => cell.slot == slot && !cell.held,
-            CellState::Merging(merge) => merge.waits_for_slot(slot),
-            _ => false,
-        })
+    /// Names the slot of every request (or part) that is at a node, or waits in a queue to be sent.
+    pub fn each_slot_at_node(&self, mut each: impl FnMut(u16)) {
+        for cell in &self.cells {
+            match &cell.state {
+                CellState::Waiting | CellState::Flowing if !cell.held => each(cell.slot),
+                CellState::Merging(merge) => merge.slots_at_node().for_each(&mut each),
+                _ => {}
+            }
+        }
     }
 }
 

@@ -87,9 +87,9 @@ pub fn split(
         Split::Parts(_) if !worker.limits.multi_key_split => {
             return inner.reply_error(session, ProxyError::CrossSlot);
         }
-        Split::Parts(plan) => plan,
+        Split::Parts(plan) => Rc::new(plan),
     };
-    let merge = Merge::new(kind, plan.clone(), !command.is_read_only(), worker.limits.merge_reply_bytes);
+    let merge = Merge::new(kind, Rc::clone(&plan), !command.is_read_only(), worker.limits.merge_reply_bytes);
     let seq = inner.expect(session, command, NO_SLOT, CellState::Merging(Box::new(merge)));
     for (part, part_plan) in plan.parts().iter().enumerate() {
         let errand = Errand {

@@ -83,11 +83,6 @@ impl Topology {
         self.cell.load_full()
     }
 
-    /// Where the table is published, for an `arc_swap::Cache`.
-    pub fn table_cell(&self) -> &Arc<ArcSwap<SlotTable>> {
-        &self.cell
-    }
-
     /// A node by its id, in the table in use.
     pub fn node(&self, id: NodeId) -> Option<Arc<Node>> {
         self.cell.load().node(id).cloned()

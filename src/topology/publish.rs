@@ -44,7 +44,7 @@ impl Publisher {
         let ids: HashSet<NodeId> = members.values().flatten().map(|(_, id)| *id).collect();
         self.registry.set_members(&ids, now);
         let reasons = agreed.nodes.values().filter_map(|node| node.ignored);
-        shared.stats().set_accepted(reasons, self.registry.refused());
+        shared.stats().set_accepted(reasons);
         let nodes = self.registry.nodes().to_vec();
         let table = SlotTable::new(self.epoch + 1, shards.clone(), &ranges, nodes).with_members(ids);
         let current = shared.table();

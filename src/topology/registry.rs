@@ -8,8 +8,7 @@
 //! [`Node`]. Every lane to a forgotten node is closed long before (its requests have deadlines of
 //! seconds); whoever keeps a `NodeId` for longer keeps the `Arc<Node>` and compares it with
 //! `SlotTable::node`. When not even that frees an id ([`HARD_NODES`] addresses within one hour) the
-//! address is refused: its slots stay uncovered, [`NodeRegistry::refused`] counts it and an error
-//! is logged; the next refresh tries again.
+//! address is refused: its slots stay uncovered and an error is logged; the next refresh tries again.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -35,7 +34,6 @@ pub struct NodeRegistry {
     forgotten: VecDeque<(NodeId, Instant)>,
     soft: usize,
     hard: usize,
-    refused: u64,
 }
 
 impl NodeRegistry {
@@ -46,7 +44,7 @@ impl NodeRegistry {
 
     fn with_bounds(soft: usize, hard: usize) -> Self {
         let (by_addr, nodes, forgotten) = (HashMap::new(), Vec::new(), VecDeque::new());
-        Self { by_addr, nodes, forgotten, soft, hard, refused: 0 }
+        Self { by_addr, nodes, forgotten, soft, hard }
     }
 
     /// The id of `addr`, a new one if needed; `None` when no id is free.
@@ -61,7 +59,6 @@ impl NodeRegistry {
             return Some(self.assign(id, addr));
         }
         if self.nodes.len() >= self.hard {
-            self.refused += 1;
             tracing::error!(node = %addr, ids = self.nodes.len(), "no node id is free, address refused");
             return None;
         }
@@ -88,11 +85,6 @@ impl NodeRegistry {
     /// Every node, indexed by `NodeId`.
     pub fn nodes(&self) -> &[Arc<Node>] {
         &self.nodes
-    }
-
-    /// How many times an address was refused for lack of an id.
-    pub fn refused(&self) -> u64 {
-        self.refused
     }
 
     fn reuse(&mut self, now: Instant) -> Option<NodeId> {
@@ -152,7 +144,6 @@ mod tests {
         registry.set_members(&HashSet::from([NodeId(1)]), now);
         assert_eq!(registry.intern(&addr(3), now), Some(NodeId(2)), "quarantine not over: a fresh id");
         assert_eq!(registry.intern(&addr(4), now), None, "full");
-        assert_eq!(registry.refused(), 1);
         let later = now + QUARANTINE;
         assert_eq!(registry.intern(&addr(4), later), Some(NodeId(0)));
         assert!(!Arc::ptr_eq(&old, &registry.nodes()[0]), "a reused id is another node");

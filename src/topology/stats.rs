@@ -86,7 +86,6 @@ pub struct TopologyStats {
     accepted_ms: AtomicU64,
     events_dropped: AtomicU64,
     ejections: AtomicU64,
-    ids_refused: AtomicU64,
 }
 
 impl TopologyStats {
@@ -98,7 +97,6 @@ impl TopologyStats {
             accepted_ms: AtomicU64::new(0),
             events_dropped: AtomicU64::new(0),
             ejections: AtomicU64::new(0),
-            ids_refused: AtomicU64::new(0),
         }
     }
 
@@ -140,11 +138,6 @@ impl TopologyStats {
         self.ejections.load(Ordering::Relaxed)
     }
 
-    /// Addresses refused because all node ids are in use.
-    pub fn node_ids_refused(&self) -> u64 {
-        self.ids_refused.load(Ordering::Relaxed)
-    }
-
     pub(crate) fn count_refresh(&self, trigger: Trigger, result: RefreshResult) {
         self.refreshes[trigger as usize][result as usize].fetch_add(1, Ordering::Relaxed);
     }
@@ -157,13 +150,12 @@ impl TopologyStats {
         self.ejections.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn set_accepted(&self, ignored: impl Iterator<Item = Ignored>, ids_refused: u64) {
+    pub(crate) fn set_accepted(&self, ignored: impl Iterator<Item = Ignored>) {
         let mut counts = [0; 6];
         ignored.for_each(|why| counts[why as usize] += 1);
         for (gauge, count) in self.ignored.iter().zip(counts) {
             gauge.store(count, Ordering::Relaxed);
         }
-        self.ids_refused.store(ids_refused, Ordering::Relaxed);
         let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
         self.accepted_ms.store(now + 1, Ordering::Relaxed);
     }

@@ -91,6 +91,7 @@ fn settle(worker: &Rc<WorkerContext>) {
     if !worker.ordering.borrow().is_empty() {
         let sessions = std::mem::take(&mut *worker.ordering.borrow_mut());
         for session in sessions {
+            session.ordered.set(false);
             order::advance(worker, &session);
         }
     }

@@ -39,8 +39,6 @@ pub enum Letter {
     ListClients(ListFilter, oneshot::Sender<String>),
     /// Close every client at a reply boundary, then end.
     Drain,
-    /// End now.
-    Stop,
 }
 
 /// One worker, seen from the other threads.

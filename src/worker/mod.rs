@@ -15,12 +15,11 @@ pub mod outgoing;
 pub mod pool;
 pub mod run;
 pub mod sessions;
+#[cfg(test)]
+pub(crate) mod testkit;
 pub mod transport;
 pub mod wheel;
 
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-pub(crate) mod testkit;
 #[cfg(test)]
 #[path = "worker_tests.rs"]
 #[allow(clippy::unwrap_used)]
@@ -154,8 +153,10 @@ impl WorkerContext {
 
     /// Has the flusher see whether held requests of `session` may go on.
     pub fn advance_later(&self, session: &Rc<Session>) {
-        self.ordering.borrow_mut().push(Rc::clone(session));
-        self.flusher.arm();
+        if !session.ordered.replace(true) {
+            self.ordering.borrow_mut().push(Rc::clone(session));
+            self.flusher.arm();
+        }
     }
 
     /// The same at `at` on the worker's clock.

@@ -74,7 +74,7 @@ async fn serve(worker: &Rc<WorkerContext>, mut mailbox: mpsc::Receiver<Letter>) 
                     let _ = reply.send(crate::session::list::describe(worker, &filter));
                 }
                 Some(Letter::Drain) => draining = true,
-                Some(Letter::Stop) | None => return,
+                None => return,
             },
             _ = tick.tick() => {
                 on_tick(worker, draining);

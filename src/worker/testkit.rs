@@ -1,9 +1,8 @@
-//! A worker and its sessions for tests: everything real but the threads, the nodes and the topology task.
+//! A worker without a thread and clients without a network, for unit tests of what lies between a socket
+//! and a lane. To be used inside [`run`].
 
 use std::future::Future;
-use std::os::unix::net::UnixStream as Peer;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Instant;
 
@@ -26,37 +25,33 @@ use crate::session::state::{ClientState, Resp, SessionMode};
 use crate::telemetry::{CommandClass, Counters};
 use crate::topology::Topology;
 
-/// Runs on a runtime like a worker's.
-pub(crate) fn block_on<T>(test: impl Future<Output = T>) -> T {
+/// Runs a test on a runtime as a worker has it.
+pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
     runtime.block_on(test)
 }
 
-/// A worker that knows no cluster.
-pub(crate) fn worker(config: Config) -> Rc<WorkerContext> {
-    let (topology, _) = Topology::channel();
+/// A worker that has seen no cluster: every request with keys waits for an owner.
+pub(crate) fn worker(change: impl FnOnce(&mut Config)) -> Rc<WorkerContext> {
+    let mut config = Config::default();
+    change(&mut config);
     let counters = Counters::new(CommandTable::builtin().len());
-    let (mailbox, _) = mpsc::channel(1);
     let handle = WorkerHandle {
-        mailbox,
+        mailbox: mpsc::channel(1).0,
         clients: AtomicUsize::new(0),
         memory: AtomicU64::new(0),
         snapshot: counters.snapshot(),
     };
     let limits = WorkerLimits::new(&config, Credentials::default());
-    let process: Arc<Process> = Process::new(config, topology, vec![handle]);
+    let process = Process::new(config, Topology::channel().0, vec![handle]);
     WorkerContext::new(process, 0, counters, limits)
 }
 
-/// A new client and its end of the connection. Needs a runtime.
-pub(crate) fn session(worker: &Rc<WorkerContext>) -> (Rc<Session>, Peer) {
-    let (ours, theirs) = Peer::pair().unwrap();
-    ours.set_nonblocking(true).unwrap();
-    theirs.set_nonblocking(true).unwrap();
-    let (_, writer) = Transport::Unix(UnixStream::from_std(ours).unwrap()).split();
-    let id = worker.process.next_client_id();
+/// A client of `worker`, and the other end of its connection.
+pub(crate) fn client(worker: &Rc<WorkerContext>) -> (Rc<Session>, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
     let client = ClientState {
-        id,
+        id: worker.process.next_client_id(),
         peer: None,
         local: None,
         connected: Instant::now(),
@@ -68,11 +63,8 @@ pub(crate) fn session(worker: &Rc<WorkerContext>) -> (Rc<Session>, Peer) {
         last_command: None,
         last_active_ms: 0,
     };
-    worker.process.place_client();
-    let session = Session::new(Rc::clone(worker), client, writer);
+    let session = Session::new(Rc::clone(worker), client, Transport::Unix(ours).split().1);
     worker.sessions.borrow_mut().add(&session);
-    worker.process.registry.insert(id, worker.index);
-    worker.counters.client_opened();
     (session, theirs)
 }
 

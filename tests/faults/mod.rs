@@ -6,5 +6,6 @@ mod failover;
 mod limits;
 mod order;
 mod redirects;
+mod replies;
 mod resend;
 mod stop;

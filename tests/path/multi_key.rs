@@ -51,6 +51,19 @@ fn a_thousand_keys_are_merged_as_a_single_redis_would_answer() {
 }
 
 #[test]
+fn a_hundred_thousand_keys_in_one_request_are_merged_in_order() {
+    need_redis!();
+    let name = shared::unique("many");
+    let keys: Vec<String> = (0..100_000).map(|n| format!("{name}:{n}")).collect();
+    let pairs: Vec<String> = keys.iter().flat_map(|k| [k.clone(), k.clone()]).collect();
+    let mut client = shared::client();
+    assert_eq!(client.call(&request("MSET", &pairs)), Value::Simple("OK".into()));
+    let reply = client.call(&request("MGET", &keys));
+    assert!(reply.items().iter().zip(&keys).all(|(v, k)| *v == Value::Bulk(k.clone().into_bytes())));
+    assert_eq!(client.call(&request("UNLINK", &keys)), Value::Int(100_000));
+}
+
+#[test]
 fn merged_nulls_and_wrong_types_are_in_the_clients_version() {
     need_redis!();
     let name = shared::unique("nulls");

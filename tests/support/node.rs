@@ -49,6 +49,8 @@ pub enum Answer {
     Reply(Vec<u8>),
     /// These bytes, then the connection is closed.
     Close(Vec<u8>),
+    /// These bytes, in pieces with a pause after each: a reply that keeps moving, slowly.
+    Trickle(Vec<u8>, usize, Duration),
     /// Nothing, ever; the connection goes on.
     Never,
     /// These bytes once the gate is open; later requests of the connection wait too.
@@ -214,6 +216,12 @@ fn serve(shared: &Shared, node: usize, connection: usize, mut stream: &TcpStream
                 }
                 Answer::Reply(bytes) => stream.write_all(&bytes)?,
                 Answer::Close(bytes) => return stream.write_all(&bytes),
+                Answer::Trickle(bytes, piece, pause) => {
+                    for piece in bytes.chunks(piece) {
+                        stream.write_all(piece)?;
+                        std::thread::sleep(pause);
+                    }
+                }
                 Answer::Never => {}
                 Answer::Hold(gate, bytes) => {
                     gate.wait(&shared.stop);
