@@ -97,7 +97,7 @@ async fn follow(ops: Vec<Op>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(crate::worker::testkit::cases(40))]
 
     #[test]
     fn requests_arrive_and_are_kept(ops in vec(op(), 1..80)) {
