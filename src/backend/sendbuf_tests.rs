@@ -101,14 +101,14 @@ proptest! {
 
     #[test]
     fn requests_arrive_and_are_kept(ops in vec(op(), 1..80)) {
-        testkit::run(follow(ops));
+        testkit::block_on(follow(ops));
     }
 }
 
 /// A reply cannot come before its request is written; if one did, no byte may be lost.
 #[test]
 fn nothing_unwritten_is_released() {
-    testkit::run(async {
+    testkit::block_on(async {
         let (writer, mut peer) = narrow();
         let (mut buffer, mut arrived) = (SendBuffer::default(), Vec::new());
         buffer.append(b"first");

@@ -81,13 +81,14 @@ impl WaitingRoom {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use crate::worker::testkit;
 
     #[test]
     fn bounded_in_number_and_bytes_and_in_order() {
-        testkit::run(async {
-            let worker = testkit::worker(|_| ());
-            let (session, _peer) = testkit::client(&worker);
+        testkit::block_on(async {
+            let worker = testkit::worker(Config::default());
+            let (session, _peer) = testkit::session(&worker);
             let mut room = WaitingRoom::default();
             assert!(room.has_room(1 << 30, 2, 100), "one may wait however large it is");
             for slot in 0..2 {

@@ -228,21 +228,17 @@ fn a_lost_write_may_have_been_executed() {
     );
 }
 
-fn waits(merge: &Merge, slot: u16) -> bool {
-    merge.slots_at_node().any(|at| at == slot)
-}
-
 #[test]
 fn held_parts_wait_for_no_slot() {
     let mut merge = three(SplitKind::Sum, false, u64::MAX);
-    assert!(waits(&merge, 1) && !waits(&merge, 3));
+    assert!(waits_for_slot(&merge, 1) && !waits_for_slot(&merge, 3));
     merge.set_held(1, true);
-    assert!(!waits(&merge, 1) && merge.wants(1) && !merge.is_complete());
+    assert!(!waits_for_slot(&merge, 1) && merge.wants(1) && !merge.is_complete());
     merge.set_held(1, false);
-    assert!(waits(&merge, 1));
+    assert!(waits_for_slot(&merge, 1));
     merge.accept(1, b":1\r\n", None);
     merge.set_held(1, false);
-    assert!(!waits(&merge, 1) && !merge.wants(1), "a part that is done stays so");
+    assert!(!waits_for_slot(&merge, 1) && !merge.wants(1), "a part that is done stays so");
     merge.set_held(9, true);
     merge.accept(9, b":1\r\n", None);
     assert!(!merge.wants(9) && merge.explode(1).is_none() && merge.explode(9).is_none());
@@ -259,6 +255,11 @@ fn more_parts_than_numbers() {
         assert!(merge.wants(part as u16));
         merge.accept(part as u16, b":1\r\n", None);
     }
-    assert!(!waits(&merge, 5));
+    assert!(!waits_for_slot(&merge, 5));
     assert_eq!(merged(&merge), format!(":{most}\r\n").into_bytes());
+}
+
+/// Whether a part for `slot` is at a node.
+fn waits_for_slot(merge: &Merge, slot: u16) -> bool {
+    merge.slots_at_node().any(|at| at == slot)
 }

@@ -293,17 +293,11 @@ fn late_replies_are_swallowed() {
     assert_eq!(pending.cells.capacity(), 0);
 }
 
-fn is_at_node(pending: &Pending, slot: u16) -> bool {
-    let mut found = false;
-    pending.each_slot_at_node(|at| found |= at == slot);
-    found
-}
-
 #[test]
 fn held_requests_are_at_no_node() {
-    testkit::run(async {
-        let worker = testkit::worker(|_| ());
-        let (session, _peer) = testkit::client(&worker);
+    testkit::block_on(async {
+        let worker = testkit::worker(crate::config::Config::default());
+        let (session, _peer) = testkit::session(&worker);
         let errand = testkit::expect(&session, "get", 5, 0);
         let mut inner = session.inner();
         let pending = &mut inner.pending;
@@ -317,9 +311,9 @@ fn held_requests_are_at_no_node() {
 
 #[test]
 fn key_by_key() {
-    testkit::run(async {
-        let worker = testkit::worker(|_| ());
-        let (session, _peer) = testkit::client(&worker);
+    testkit::block_on(async {
+        let worker = testkit::worker(crate::config::Config::default());
+        let (session, _peer) = testkit::session(&worker);
         let whole = testkit::expect(&session, "mget", 5, 0);
         let mut inner = session.inner();
         let pending = &mut inner.pending;
@@ -346,4 +340,11 @@ fn key_by_key() {
         assert_eq!(out.unsent(), b"*2\r\n$-1\r\n$1\r\nb\r\n");
         assert_eq!(pending.explode(&whole, (SplitKind::ByPosition, 2), 1 << 20), None, "it is answered");
     });
+}
+
+/// Whether a request for `slot` is at a node.
+fn is_at_node(pending: &Pending, slot: u16) -> bool {
+    let mut found = false;
+    pending.each_slot_at_node(|at| found |= at == slot);
+    found
 }

@@ -70,7 +70,7 @@ proptest! {
 
     #[test]
     fn bytes_arrive_in_order(ops in vec(op(), 1..60)) {
-        testkit::run(async {
+        testkit::block_on(async {
             let (writer, mut peer) = narrow();
             let (mut out, pool) = (Outgoing::default(), BufferPool::default());
             let (mut given, mut written, mut arrived) = (0, 0, Vec::new());
@@ -123,7 +123,7 @@ fn small_bytes_leave_in_one_piece() {
 
 #[test]
 fn a_closed_socket_is_an_error() {
-    testkit::run(async {
+    testkit::block_on(async {
         let (writer, peer) = narrow();
         drop(peer);
         let mut out = Outgoing::default();

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::Config;
 use crate::error::ProxyError;
 use crate::worker::testkit;
 
@@ -20,15 +21,15 @@ proptest! {
         delays in proptest::collection::vec(prop_oneof![0..STEP_MICROS * 3, 0..TURN, 0..3 * TURN], 1..12),
         tick in (1..=STEP_MICROS * 2),
     ) {
-        testkit::run(async {
-            let worker = testkit::worker(|_| ());
+        testkit::block_on(async {
+            let worker = testkit::worker(Config::default());
             let wheel = Wheel::default();
             let mut now = start;
             wheel.turn(now, |_, _| panic!("nobody is in it"));
             let mut peers = Vec::new();
             let times = RefCell::new(HashMap::new());
             for delay in delays {
-                let (session, peer) = testkit::client(&worker);
+                let (session, peer) = testkit::session(&worker);
                 wheel.add(&session, now + delay);
                 times.borrow_mut().insert(session.id, now + delay);
                 peers.push(peer);
@@ -53,9 +54,9 @@ proptest! {
 /// A time that is past is looked at with the next step.
 #[test]
 fn times_gone_by() {
-    testkit::run(async {
-        let worker = testkit::worker(|_| ());
-        let (session, _peer) = testkit::client(&worker);
+    testkit::block_on(async {
+        let worker = testkit::worker(Config::default());
+        let (session, _peer) = testkit::session(&worker);
         let wheel = Wheel::default();
         wheel.turn(10 * STEP_MICROS, |_, _| None);
         wheel.add(&session, 0);
@@ -76,10 +77,10 @@ fn times_gone_by() {
 /// owed, and a session that is gone is forgotten.
 #[test]
 fn deadlines() {
-    testkit::run(async {
-        let worker = testkit::worker(|_| ());
-        let (session, _peer) = testkit::client(&worker);
-        let (gone, _its_peer) = testkit::client(&worker);
+    testkit::block_on(async {
+        let worker = testkit::worker(Config::default());
+        let (session, _peer) = testkit::session(&worker);
+        let (gone, _its_peer) = testkit::session(&worker);
         let deadline = worker.limits.deadline;
         let early = testkit::expect(&session, "get", 1, 1_000_000);
         let late = testkit::expect(&session, "get", 1, 3_000_000);

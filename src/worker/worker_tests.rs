@@ -3,20 +3,21 @@
 use std::rc::Rc;
 
 use super::*;
+use crate::config::Config;
 use crate::session::pending::CellState;
 use crate::telemetry::{CloseReason, CommandClass};
 
 #[test]
 fn places_are_used_again_but_not_mixed_up() {
-    testkit::run(async {
-        let worker = testkit::worker(|_| ());
-        let sessions: Vec<_> = (0..3).map(|_| testkit::client(&worker).0).collect();
+    testkit::block_on(async {
+        let worker = testkit::worker(Config::default());
+        let sessions: Vec<_> = (0..3).map(|_| testkit::session(&worker).0).collect();
         let list = || worker.sessions.borrow();
         assert_eq!((list().len(), list().iter().count()), (3, 3));
         assert_eq!(sessions.iter().map(|session| session.index.get()).collect::<Vec<_>>(), [0, 1, 2]);
         assert!(worker.sessions.borrow_mut().remove(&sessions[1]));
         assert!(!worker.sessions.borrow_mut().remove(&sessions[1]), "it had gone already");
-        let (next, _peer) = testkit::client(&worker);
+        let (next, _peer) = testkit::session(&worker);
         assert_eq!((next.index.get(), list().len()), (1, 3));
         assert!(list().get(1, sessions[1].id).is_none(), "another client has its place");
         assert!(!worker.sessions.borrow_mut().remove(&sessions[1]), "and keeps it");
@@ -31,11 +32,9 @@ fn places_are_used_again_but_not_mixed_up() {
 
 #[test]
 fn a_closed_session_holds_nothing_and_wants_nothing() {
-    testkit::run(async {
-        let worker = testkit::worker(|_| ());
-        let (session, _peer) = testkit::client(&worker);
-        worker.process.place_client();
-        worker.process.registry.insert(session.id, worker.index);
+    testkit::block_on(async {
+        let worker = testkit::worker(Config::default());
+        let (session, _peer) = testkit::session(&worker);
         let front = testkit::expect(&session, "get", 1, 0);
         let behind = testkit::expect(&session, "get", 1, 0);
         session.deliver(&behind, &[b'x'; 1000], None);
@@ -55,13 +54,11 @@ fn a_closed_session_holds_nothing_and_wants_nothing() {
 
 #[test]
 fn at_the_ceiling_the_largest_client_goes_and_no_work_is_taken() {
-    testkit::run(async {
-        let worker = testkit::worker(|config| {
-            config.max_memory = 10_000;
-            config.client_pending_bytes = 2_000;
-        });
-        let (small, _small_peer) = testkit::client(&worker);
-        let (large, _large_peer) = testkit::client(&worker);
+    testkit::block_on(async {
+        let config = Config { max_memory: 10_000, client_pending_bytes: 2_000, ..Config::default() };
+        let worker = testkit::worker(config);
+        let (small, _small_peer) = testkit::session(&worker);
+        let (large, _large_peer) = testkit::session(&worker);
         for (session, size) in [(&small, 1_000), (&large, 9_500)] {
             let mut inner = session.inner();
             inner.pending.push(CommandClass::Read, 0, 0, CellState::Waiting);
@@ -85,9 +82,9 @@ fn at_the_ceiling_the_largest_client_goes_and_no_work_is_taken() {
 /// A client within its bounds is not closed for what others hold.
 #[test]
 fn nobody_is_closed_who_keeps_to_his_bound() {
-    testkit::run(async {
-        let worker = testkit::worker(|config| config.max_memory = 100);
-        let (session, _peer) = testkit::client(&worker);
+    testkit::block_on(async {
+        let worker = testkit::worker(Config { max_memory: 100, ..Config::default() });
+        let (session, _peer) = testkit::session(&worker);
         session.inner().out.append(&[b'x'; 200], Vec::new);
         session.inner().charge(&worker.budget);
         worker.settle_budget();
