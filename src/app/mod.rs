@@ -2,12 +2,14 @@
 //! and stops them in the reverse one. Owns the main thread. Must never lose a reply that is owed.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::net::UnixListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -33,6 +35,12 @@ pub enum AppError {
     /// An address cannot be listened on.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
+    /// The Unix socket cannot be listened on.
+    #[error("cannot listen on {path}: {error}", path = .0.display(), error = .1)]
+    ListenUnix(PathBuf, std::io::Error),
+    /// A worker's loop ended by a fault of ours; its clients are gone, so the process must be too.
+    #[error("worker {0} failed")]
+    Worker(usize),
     /// A file named in the configuration cannot be used.
     #[error("{0}")]
     Config(String),
@@ -47,12 +55,17 @@ pub fn run(config: Config) -> Result<(), AppError> {
         .enable_all()
         .build_local(LocalOptions::default())
         .map_err(|error| AppError::System("start the runtime", error))?;
-    runtime.block_on(serve(config))
+    let ended = runtime.block_on(serve(config));
+    // A look-up of a name that hangs must not hold up the end.
+    runtime.shutdown_background();
+    ended
 }
 
 struct Workers {
     threads: Vec<JoinHandle<()>>,
     process: Arc<Process>,
+    /// Hears from a worker that ended before it was told to.
+    ended: mpsc::Receiver<usize>,
 }
 
 async fn serve(config: Config) -> Result<(), AppError> {
@@ -62,14 +75,33 @@ async fn serve(config: Config) -> Result<(), AppError> {
     let credentials = settings::credentials(&config).map_err(AppError::Config)?;
     let (topology, task) = TopologyTask::new(settings::topology(&config, credentials.clone()));
     tokio::task::spawn_local(task.run());
-    let (workers, telemetry) = start_workers(config, credentials, topology)?;
+    let unix = bind_unix(&config)?;
+    let (mut workers, telemetry) = start_workers(config, credentials, topology)?;
     let process = Arc::clone(&workers.process);
     let status = Rc::new(Status { process: Arc::clone(&process), telemetry });
     tokio::task::spawn_local(admin::serve(admin, status));
-    let accepting = tokio::task::spawn_local(accept::run(listener, Arc::clone(&process)));
-    signals.wait().await;
-    stop(&workers, accepting, &mut signals).await;
-    Ok(())
+    let mut accepting = vec![tokio::task::spawn_local(accept::run(listener, Arc::clone(&process)))];
+    if let Some(listener) = unix {
+        accepting.push(tokio::task::spawn_local(accept::run_unix(listener, Arc::clone(&process))));
+    }
+    let ended = tokio::select! {
+        () = signals.wait() => {
+            stop(&workers, accepting, &mut signals).await;
+            Ok(())
+        }
+        Some(index) = workers.ended.recv() => Err(AppError::Worker(index)),
+    };
+    if let Some(path) = &process.config.listen_unix {
+        let _gone = std::fs::remove_file(path);
+    }
+    ended
+}
+
+/// The Unix socket, if one is configured.
+fn bind_unix(config: &Config) -> Result<Option<UnixListener>, AppError> {
+    let bind =
+        |path: &PathBuf| accept::bind_unix(path).map_err(|error| AppError::ListenUnix(path.clone(), error));
+    config.listen_unix.as_ref().map(bind).transpose()
 }
 
 fn start_workers(
@@ -91,26 +123,28 @@ fn start_workers(
         mailboxes.push((receiver, counters));
     }
     let process = Process::new(config, topology, handles);
+    let (end, ended) = mpsc::channel(count);
     let (mut threads, mut snapshots) = (Vec::new(), Vec::new());
     for (index, (mailbox, counters)) in mailboxes.into_iter().enumerate() {
         snapshots.push(counters.snapshot());
         let limits = WorkerLimits::new(&process.config, credentials.clone());
-        let process = Arc::clone(&process);
+        let (process, end) = (Arc::clone(&process), end.clone());
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             if let Err(error) = crate::worker::run::run(process, index, counters, limits, mailbox) {
-                tracing::error!(%error, index, "a worker could not start");
+                tracing::error!(%error, index, "a worker failed");
             }
+            let _nobody_listens_any_more = end.try_send(index);
         });
         threads.push(thread.map_err(|error| AppError::System("start a worker", error))?);
     }
     let names = CommandTable::builtin().iter().map(|command| command.name.to_owned()).collect();
     let topology = Arc::clone(&process.topology);
     let telemetry = Telemetry::new(snapshots, names, move || status::gauges(&topology));
-    Ok((Workers { threads, process }, telemetry))
+    Ok((Workers { threads, process, ended }, telemetry))
 }
 
 /// Not ready, wait for the endpoints to change, stop accepting, finish what is in flight.
-async fn stop(workers: &Workers, accepting: tokio::task::JoinHandle<()>, signals: &mut Signals) {
+async fn stop(workers: &Workers, accepting: Vec<tokio::task::JoinHandle<()>>, signals: &mut Signals) {
     let process = &workers.process;
     process.draining.store(true, Ordering::Relaxed);
     tracing::info!(clients = process.clients(), "stopping");
@@ -118,11 +152,17 @@ async fn stop(workers: &Workers, accepting: tokio::task::JoinHandle<()>, signals
         () = tokio::time::sleep(process.config.drain_accept_grace) => {}
         () = signals.wait() => return tracing::warn!("second signal: ending at once"),
     }
-    accepting.abort();
-    for worker in &process.workers {
-        let _ = worker.mailbox.send(Letter::Drain).await;
-    }
+    accepting.iter().for_each(tokio::task::JoinHandle::abort);
     let deadline = Instant::now() + process.config.drain_timeout;
+    for index in 0..process.workers.len() {
+        // A mailbox may be full: that must not keep the others, nor a second signal, waiting.
+        let process = Arc::clone(process);
+        tokio::task::spawn_local(async move {
+            if let Some(worker) = process.workers.get(index) {
+                let _ = worker.mailbox.send(Letter::Drain).await;
+            }
+        });
+    }
     while !workers.threads.iter().all(JoinHandle::is_finished) {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(20)) => {}

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -52,22 +52,45 @@ pub fn start(worker: &Rc<WorkerContext>, lane: &Rc<Lane>) {
 }
 
 async fn run(worker: Rc<WorkerContext>, lane: Rc<Lane>) {
+    let _end = End(Rc::clone(&lane));
     let mut failures: u32 = 0;
     while lane.node.is_up() && worker.wants_lane(&lane) {
-        match connect(&worker, &lane).await {
+        let begun = Instant::now();
+        // A node that takes connections only to close them is not to be dialled in a loop.
+        let lasted = match connect(&worker, &lane).await {
             Ok(transport) => {
-                failures = 0;
                 serve(&worker, &lane, transport).await;
+                begun.elapsed() >= BACKOFF_LAST
             }
             Err(error) => {
-                failures += 1;
                 note_failure(&worker, &lane, &error);
-                let ceiling = BACKOFF_LAST.min(BACKOFF_FIRST * (1 << failures.min(8)));
-                tokio::time::sleep(ceiling.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                false
             }
+        };
+        failures = if lasted { 0 } else { failures + 1 };
+        if failures > 0 {
+            let ceiling = BACKOFF_LAST.min(BACKOFF_FIRST * (1 << failures.min(8)));
+            tokio::time::sleep(ceiling.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
         }
     }
-    lane.state.set(LaneState::Idle);
+}
+
+/// The end of a lane's task, also by a panic: the lane may be started again, and what it owes is answered.
+struct End(Rc<Lane>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let tickets = {
+            let mut inner = self.0.inner();
+            inner.writer = None;
+            inner.waker = None;
+            inner.send = Default::default();
+            std::mem::take(&mut inner.tickets)
+        };
+        self.0.state.set(LaneState::Idle);
+        // Each that still has its errand answers it.
+        drop(tickets);
+    }
 }
 
 fn note_failure(worker: &WorkerContext, lane: &Lane, error: &ConnectError) {
@@ -82,6 +105,8 @@ async fn connect(worker: &WorkerContext, lane: &Lane) -> Result<Transport, Conne
     let attempt = async {
         let mut stream = TcpStream::connect((lane.node.addr.host.as_str(), lane.node.addr.port)).await?;
         crate::listener::socket::prepare(&stream)?;
+        // A connection that something on the way forgot, while the node itself answers others.
+        socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(worker.limits.silence))?;
         let handshake = Handshake::new(
             lane.key.resp,
             &worker.limits.credentials,
@@ -143,6 +168,7 @@ fn lost(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, why: &'static str) {
         let mut inner = lane.inner();
         inner.writer = None;
         inner.waker = None;
+        lane.receiving.set(0);
         (std::mem::take(&mut inner.tickets), std::mem::take(&mut inner.send))
     };
     let known = worker.table.borrow().is_member(lane.key.node);
@@ -158,11 +184,14 @@ fn lost(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, why: &'static str) {
     let mut failed = Vec::new();
     for mut ticket in tickets.into_iter().rev() {
         let (start, len) = (ticket.start, ticket.len);
-        let Some(errand) = ticket.take() else { continue };
+        let Some(mut errand) = ticket.take() else { continue };
         let sent = start + len as u64 <= send.written();
         let place = (errand.session.id, errand.slot);
-        let repeatable = errand.command.is_read_only() && !written.contains(&place);
+        // A read that makes nodes drop the connection must not go round for ever.
+        let often = usize::from(errand.redirects) >= worker.limits.redirects;
+        let repeatable = errand.command.is_read_only() && !written.contains(&place) && !often;
         if !sent || repeatable {
+            errand.redirects = errand.redirects.saturating_add(u8::from(sent));
             again.push(Parcel { bytes: send.request(start, len), errand, aim: Aim::Table });
         } else {
             if !errand.command.is_read_only() {

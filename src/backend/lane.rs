@@ -81,6 +81,8 @@ pub struct Lane {
     pub state: Cell<LaneState>,
     /// Since when it could not be reached, on the worker's clock; 0 while it can, or was never tried.
     pub down_since: Cell<u64>,
+    /// Bytes held for a large reply that is coming in.
+    pub receiving: Cell<usize>,
     dirty: Cell<bool>,
     inner: RefCell<LaneInner>,
 }
@@ -99,6 +101,7 @@ impl Lane {
             node,
             state: Cell::new(LaneState::Idle),
             down_since: Cell::new(0),
+            receiving: Cell::new(0),
             dirty: Cell::new(false),
             inner: RefCell::new(LaneInner {
                 send: SendBuffer::default(),
@@ -220,10 +223,13 @@ impl Lane {
 }
 
 impl LaneInner {
+    /// The last request taken may go beyond the bound, however large it is: on a busy lane it would never
+    /// find room else. Behind it there is still room for small ones, so that it shuts nobody out.
     fn is_full(&self, worker: &WorkerContext, len: usize) -> bool {
-        // One request may be queued however large it is.
-        let fits = self.tickets.is_empty() || self.send.kept() + len as u64 <= worker.limits.node_bytes;
-        self.tickets.len() >= worker.limits.node_requests || !fits
+        let limits = &worker.limits;
+        let room = if is_large(len) { 0 } else { limits.protocol.request_bytes };
+        self.tickets.len() >= limits.node_requests
+            || self.send.kept() > limits.node_bytes.saturating_add(room)
     }
 
     /// Schedules the reader's task.

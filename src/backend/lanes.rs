@@ -53,3 +53,31 @@ impl Lanes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::node::NodeAddr;
+
+    fn node(id: u16) -> Arc<Node> {
+        Arc::new(Node::new(NodeId(id), NodeAddr { host: "h".to_owned(), port: id }))
+    }
+
+    #[test]
+    fn lanes_by_node_and_version() {
+        let mut lanes = Lanes::default();
+        let shared = LaneKey::shared(NodeId(3), Resp::V3);
+        let lane = lanes.add(shared, node(3));
+        let replica = lanes.add(LaneKey { read_only: true, ..shared }, node(3));
+        let found = |lanes: &Lanes, id, resp| lanes.get(NodeId(id), resp).map(|lane| lane.key);
+        assert_eq!(found(&lanes, 3, Resp::V3), Some(lane.key), "not the one for reads at a replica");
+        assert_eq!(found(&lanes, 3, Resp::V2), None);
+        assert_eq!((found(&lanes, 2, Resp::V3), found(&lanes, 9, Resp::V3)), (None, None));
+        assert_eq!(lanes.iter().count(), 2);
+        lanes.retain(|lane| lane.key.read_only);
+        assert_eq!(found(&lanes, 3, Resp::V3), None);
+        assert!(lanes.iter().all(|kept| Rc::ptr_eq(kept, &replica)));
+        let again = lanes.add(shared, node(3));
+        assert!(lanes.get(NodeId(3), Resp::V3).is_some_and(|kept| Rc::ptr_eq(kept, &again)));
+    }
+}

@@ -100,7 +100,9 @@ impl LaneReader {
         let read = pin!(self.reader.read_buf(&mut self.rest)).poll(cx)?;
         let Poll::Ready(read) = read else { return Poll::Pending };
         self.worker.clock.tick();
-        Poll::Ready(Ok(self.take_rest().map(|()| read)))
+        let taken = self.take_rest().map(|()| read);
+        self.lane.receiving.set(self.rest.capacity());
+        Poll::Ready(Ok(taken))
     }
 
     /// Handles every whole reply of `data`; how many bytes are done with.
@@ -171,6 +173,15 @@ impl LaneReader {
         passable
     }
 
+    /// The connection is given up: replies that have arrived are still good.
+    fn read_last(&mut self, cx: &mut Context<'_>) {
+        for _ in 0..READS_PER_TURN {
+            if !matches!(self.read(cx), Poll::Ready(Ok(()))) {
+                return;
+            }
+        }
+    }
+
     fn poll_blocked_write(&mut self, cx: &mut Context<'_>) {
         let mut inner = self.lane.inner();
         if !inner.write_blocked {
@@ -197,6 +208,8 @@ impl Future for LaneReader {
                 inner.waker = Some(cx.waker().clone());
             }
             if let Some(why) = inner.condemned {
+                drop(inner);
+                this.read_last(cx);
                 return Poll::Ready(why);
             }
         }

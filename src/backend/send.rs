@@ -58,8 +58,7 @@ impl WorkerContext {
 
     #[cold]
     fn park_new(self: &Rc<Self>, inner: &mut SessionInner, mut parcel: Parcel) {
-        let resp = inner.client.resp;
-        let way = self.way(&mut parcel, resp);
+        let way = self.way(&mut parcel);
         if let Err((errand, error)) = self.go_or_wait(parcel, way) {
             let session = Rc::clone(&errand.session);
             inner.fail(&session, &errand, error);
@@ -68,8 +67,7 @@ impl WorkerContext {
 
     /// Sends a request (again) that is not in any lane. No session may be borrowed.
     pub fn send(self: &Rc<Self>, mut parcel: Parcel) {
-        let resp = parcel.errand.session.inner().client.resp;
-        let way = self.way(&mut parcel, resp);
+        let way = self.way(&mut parcel);
         if let Err((errand, error)) = self.go_or_wait(parcel, way) {
             errand.session.fail(&errand, error);
         }
@@ -90,7 +88,7 @@ impl WorkerContext {
         rotated().find(|&node| up(node)).or_else(|| rotated().next())
     }
 
-    fn way(self: &Rc<Self>, parcel: &mut Parcel, resp: Resp) -> Way {
+    fn way(self: &Rc<Self>, parcel: &mut Parcel) -> Way {
         let node = match &parcel.aim {
             Aim::Table => self.owner(parcel.errand.slot, parcel.errand.session.id),
             Aim::Node { node, .. } => Some(*node),
@@ -98,13 +96,13 @@ impl WorkerContext {
             Aim::IfTrue(doubt) => match self.judge(&parcel.errand, doubt) {
                 Some(aim) => {
                     parcel.aim = aim;
-                    return self.way(parcel, resp);
+                    return self.way(parcel);
                 }
                 None => return Way::Untrue,
             },
         };
         let Some(node) = node else { return Way::NoOwner };
-        let Some(lane) = self.lane(node, resp) else { return Way::NoOwner };
+        let Some(lane) = self.lane(node, parcel.errand.resp) else { return Way::NoOwner };
         if lane.is_ready() {
             return Way::Open(lane);
         }
@@ -200,14 +198,10 @@ impl WorkerContext {
         let everyone = self.waiting.borrow_mut().take_all();
         for Waiter { mut parcel, since } in everyone {
             let errand = &parcel.errand;
-            let (resp, wanted) = {
-                let mut session = errand.session.inner();
-                (session.client.resp, session.pending.wants(errand))
-            };
-            if !wanted {
+            if !errand.session.inner().pending.wants(errand) {
                 continue;
             }
-            let way = self.way(&mut parcel, resp);
+            let way = self.way(&mut parcel);
             if let Way::Open(_) | Way::Untrue = way {
                 if let Err((errand, error)) = self.go_or_wait(parcel, way) {
                     errand.session.fail(&errand, error);

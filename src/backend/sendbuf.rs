@@ -146,3 +146,8 @@ impl SendBuffer {
 pub fn is_large(len: usize) -> bool {
     len >= LARGE
 }
+
+#[cfg(test)]
+#[path = "sendbuf_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;

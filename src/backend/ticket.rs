@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::command::Command;
 use crate::error::ProxyError;
 use crate::session::Session;
+use crate::session::state::Resp;
 use crate::telemetry::CommandClass;
 use crate::topology::node::{NodeAddr, NodeId};
 
@@ -30,6 +31,8 @@ pub struct Errand {
     pub slot: u16,
     /// What it is.
     pub command: &'static Command,
+    /// The version its client spoke when it sent the request: a later HELLO does not change the reply.
+    pub resp: Resp,
     /// How often it was redirected.
     pub redirects: u8,
     /// When it first had to wait for a node to become able to serve it, on the worker's clock in

@@ -76,3 +76,51 @@ impl WaitingRoom {
         self.orphaned.retain(|slot, _| still(*slot));
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::worker::testkit;
+
+    #[test]
+    fn bounded_in_number_and_bytes_and_in_order() {
+        testkit::block_on(async {
+            let worker = testkit::worker(Config::default());
+            let (session, _peer) = testkit::session(&worker);
+            let mut room = WaitingRoom::default();
+            assert!(room.has_room(1 << 30, 2, 100), "one may wait however large it is");
+            for slot in 0..2 {
+                let errand = testkit::expect(&session, "get", slot, 0);
+                let mut parcel = testkit::parcel(&errand, &["k"]);
+                parcel.aim = Aim::Node { node: NodeId(slot), asking: false };
+                assert!(room.has_room(parcel.bytes.len(), 2, 100));
+                room.push(Waiter { parcel, since: 7 });
+            }
+            let bytes = room.bytes();
+            assert_eq!((room.queue.len(), bytes), (2, 2 * 20));
+            assert!(
+                !room.has_room(1, 2, 100) && !room.has_room(1, 3, bytes) && room.has_room(1, 3, bytes + 1)
+            );
+            assert!(
+                room.holds(session.id, 1) && !room.holds(session.id, 2) && !room.holds(session.id + 1, 1)
+            );
+            assert!(room.wants_node(NodeId(1)) && !room.wants_node(NodeId(2)));
+            let everyone: Vec<u32> = room.take_all().iter().map(|w| w.parcel.errand.seq).collect();
+            assert_eq!(everyone, [0, 1]);
+            assert_eq!((room.is_empty(), room.bytes()), (true, 0));
+        });
+    }
+
+    #[test]
+    fn slots_without_an_owner_are_remembered_until_they_have_one() {
+        let mut room = WaitingRoom::default();
+        assert_eq!(
+            [(1, 10), (2, 20), (1, 30)].map(|(slot, now)| room.orphaned_since(slot, now)),
+            [10, 20, 10]
+        );
+        room.retain_orphaned(|slot| slot == 2);
+        assert_eq!([(1, 40), (2, 40)].map(|(slot, now)| room.orphaned_since(slot, now)), [40, 20]);
+    }
+}

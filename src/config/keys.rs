@@ -107,6 +107,8 @@ config_keys! {
         seeds: Vec<NodeAddr> = Vec::new(), Any, "seeds",
             "Nodes to learn the cluster from; any one that answers is enough. Names are resolved again each time, so a headless Service name does.";
         listen: SocketAddr = any_ip(6379), Any, "listen", "Where clients connect.";
+        listen_unix: Option<PathBuf> = None, Any, "listen-unix",
+            "Unix socket for clients of the same machine or pod, beside `listen`; whoever may write to the file may connect. Removed at the end.";
         admin_listen: SocketAddr = any_ip(9145), Any, "admin-listen",
             "Where `/metrics`, `/livez`, `/readyz`, `/topology` and `/config` are served over HTTP. Keep it away from clients.";
         workers: usize = 0, Any, "workers",

@@ -3,12 +3,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 
 use crate::error::ProxyError;
 use crate::worker::mailbox::{Accepted, Letter, Process};
@@ -28,18 +30,55 @@ pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// A listening Unix socket at `path`. A file there that was left by a process that is gone is replaced.
+pub fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_abandoned(path) => {
+            std::fs::remove_file(path)?;
+            UnixListener::bind(path)
+        }
+        other => other,
+    }
+}
+
+/// True for a socket that nobody listens on.
+fn is_abandoned(path: &Path) -> bool {
+    matches!(UnixStream::connect(path), Err(error) if error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+/// Accepts on a Unix socket until dropped.
+pub async fn run_unix(listener: UnixListener, process: Arc<Process>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                if let Ok(stream) = stream.into_std() {
+                    place(&process, Accepted::Unix(stream)).await;
+                }
+            }
+            Err(error) => slow_down(&error).await,
+        }
+    }
+}
+
 /// Accepts until dropped.
 pub async fn run(listener: TcpListener, process: Arc<Process>) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => place(&process, stream, peer).await,
-            Err(error) => {
-                if is_ours(&error) {
-                    tracing::error!(%error, "cannot accept connections");
-                    tokio::time::sleep(PAUSE).await;
+            Ok((stream, peer)) => {
+                // A worker registers the socket with its own runtime, so it travels as a plain one.
+                if let Ok(stream) = stream.into_std() {
+                    place(&process, Accepted::Tcp(stream, peer)).await;
                 }
             }
+            Err(error) => slow_down(&error).await,
         }
+    }
+}
+
+async fn slow_down(error: &io::Error) {
+    if is_ours(error) {
+        tracing::error!(%error, "cannot accept connections");
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -51,9 +90,7 @@ fn is_ours(error: &io::Error) -> bool {
     )
 }
 
-async fn place(process: &Process, stream: tokio::net::TcpStream, peer: SocketAddr) {
-    // A worker registers the socket with its own runtime, so it travels as a plain one.
-    let Ok(stream) = stream.into_std() else { return };
+async fn place(process: &Process, client: Accepted) {
     let refusal = if process.clients() >= process.config.max_clients {
         Some(ProxyError::MaxClients)
     } else {
@@ -62,11 +99,13 @@ async fn place(process: &Process, stream: tokio::net::TcpStream, peer: SocketAdd
     if let Some(error) = refusal {
         process.refused.fetch_add(1, Ordering::Relaxed);
         if let Some(worker) = process.workers.first() {
-            let _ = worker.mailbox.send(Letter::Refuse(Accepted::Tcp(stream, peer), error)).await;
+            let _ = worker.mailbox.send(Letter::Refuse(client, error)).await;
         }
         return;
     }
-    if let Some(worker) = process.place_client() {
-        let _ = worker.mailbox.send(Letter::Client(Accepted::Tcp(stream, peer))).await;
+    if let Some(worker) = process.place_client()
+        && worker.mailbox.send(Letter::Client(client)).await.is_err()
+    {
+        worker.clients.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -253,3 +253,8 @@ pub fn error_line(error: ProxyError) -> Vec<u8> {
     line.extend_from_slice(b"\r\n");
     line
 }
+
+#[cfg(test)]
+#[path = "merge_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;

@@ -177,3 +177,8 @@ impl<'a> PartBytes<'a> {
         self.args.frame().get(start..end).unwrap_or(&[])
     }
 }
+
+#[cfg(test)]
+#[path = "split_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+pub(crate) mod tests;

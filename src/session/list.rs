@@ -36,6 +36,7 @@ pub fn start(session: &Rc<Session>, inner: &mut SessionInner, command: &'static 
         split: false,
         slot: NO_SLOT,
         command,
+        resp: inner.client.resp,
         redirects: 0,
         waiting_since: 0,
     };
@@ -66,8 +67,7 @@ async fn gather(worker: Rc<WorkerContext>, errand: Errand, filter: ListFilter) {
         }
     }
     let mut frame = Vec::new();
-    let resp = errand.session.inner().client.resp;
-    encode_client_list(&mut frame, resp, &lines);
+    encode_client_list(&mut frame, errand.resp, &lines);
     errand.session.deliver(&errand, &frame, None);
 }
 

@@ -96,7 +96,7 @@ pub struct SessionInner {
     pub read_closed: bool,
     /// The client closed its side.
     pub peer_closed: bool,
-    /// The process stops: what was read is answered, nothing more is read.
+    /// The process stops: one read more, and what was read is answered.
     pub draining: bool,
     /// Bytes charged to the worker's budget.
     pub charged: usize,
@@ -171,11 +171,11 @@ impl Session {
         self.timed.set(false);
     }
 
-    /// Reads no more from this client: the session ends when everything owed is written.
+    /// Reads what this client has sent by now, and then no more: the session ends when everything owed is
+    /// written.
     pub fn drain(&self) {
         let mut inner = self.inner();
         inner.draining = true;
-        inner.read_closed = true;
         inner.wake();
     }
 

@@ -204,3 +204,8 @@ fn keys_of(request: &[u8], command: &'static Command) -> Vec<Vec<u8>> {
         Err(_) => vec![request.to_vec()],
     }
 }
+
+#[cfg(test)]
+#[path = "order_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;

@@ -367,3 +367,8 @@ impl Pending {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "pending_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;

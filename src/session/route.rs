@@ -50,6 +50,7 @@ fn forward(
         split: false,
         slot,
         command,
+        resp: inner.client.resp,
         redirects: 0,
         waiting_since: 0,
     };
@@ -99,6 +100,7 @@ pub fn split(
             split: true,
             slot: part_plan.slot,
             command,
+            resp: inner.client.resp,
             redirects: 0,
             waiting_since: 0,
         };

@@ -78,7 +78,9 @@ impl SessionTask {
         } else {
             read_scratch(&mut self.reader, session, &mut inner, cx)
         };
+        inner.read_closed |= inner.draining;
         match read {
+            Poll::Pending if inner.draining => Step::Again,
             Poll::Pending => Step::Wait,
             Poll::Ready(Ok(0)) => {
                 inner.read_closed = true;
@@ -100,8 +102,8 @@ fn end_of(inner: &SessionInner) -> Option<CloseReason> {
     if !inner.is_settled() || (inner.paused && inner.partial.is_some()) {
         return None;
     }
-    let drained = inner.draining.then_some(CloseReason::Drain);
-    inner.closing.or(drained).or(inner.read_closed.then_some(CloseReason::Client))
+    let why = if inner.draining { CloseReason::Drain } else { CloseReason::Client };
+    inner.closing.or(inner.read_closed.then_some(why))
 }
 
 fn read_scratch(

@@ -5,9 +5,14 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::task::SessionTask;
 use super::{Session, input};
 use crate::telemetry::CloseReason;
-use crate::worker::testkit::{client, run, worker};
+use crate::worker::flush;
+use crate::worker::testkit::{block_on as run, connection, session as client, worker_with as worker};
 
 const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n";
 
@@ -28,6 +33,8 @@ fn a_session_stopped_at_a_bound_is_woken_by_the_reply_that_makes_room() {
     run(async {
         let worker = worker(|config| config.client_pending_requests = 4);
         let (session, _peer) = client(&worker);
+        // The runtime hears that the socket can be written to.
+        tokio::task::yield_now().await;
         take(&session, &GET.repeat(10));
         assert_eq!(session.inner().pending.len(), 4);
         // The reply comes before the session's task looks again.
@@ -66,6 +73,7 @@ fn a_client_that_waits_for_us_is_not_stalled() {
             config.client_pending_requests = 1;
         });
         let (session, _peer) = client(&worker);
+        tokio::task::yield_now().await;
         take(&session, &GET.repeat(2));
         session.expire(10_000_000);
         assert_eq!(session.inner().broken, None);
@@ -77,6 +85,7 @@ fn a_reply_that_stops_half_way_ends_the_connection_after_the_deadline() {
     run(async {
         let worker = worker(|config| config.request_deadline = Duration::from_secs(3));
         let (session, _peer) = client(&worker);
+        tokio::task::yield_now().await;
         take(&session, &GET.repeat(2));
         let first = session.inner().pending.iter().next().unwrap().0;
         assert!(session.inner().pending.begin_flow(first));
@@ -98,5 +107,52 @@ fn parts_of_a_merge_are_charged_as_they_come() {
         assert!(session.inner().pending.merge_part(0, |merge| merge.accept(0, &reply, None)));
         session.inner().settled_one(&session, &worker);
         assert!(session.inner().charged >= 1000);
+    });
+}
+
+#[test]
+fn what_was_sent_before_the_drain_is_answered() {
+    run(async {
+        let worker = worker(|_| ());
+        tokio::task::spawn_local(flush::run(Rc::clone(&worker)));
+        let (session, reader, peer) = connection(&worker);
+        let mut peer = UnixStream::from_std(peer).unwrap();
+        peer.write_all(&[GET, b"PING\r\n", GET].concat()).await.unwrap();
+        session.drain();
+        tokio::task::spawn_local(SessionTask::new(Rc::clone(&session), reader));
+        while session.inner().pending.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        peer.write_all(b"PING\r\n").await.unwrap();
+        answer_first(&session, b"$-1\r\n");
+        tokio::task::yield_now().await;
+        let last = session.inner().pending.iter().next().unwrap().0;
+        assert!(session.inner().pending.settle(last, b"$-1\r\n"));
+        session.inner().settled_one(&session, &worker);
+        let mut got = Vec::new();
+        peer.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got.escape_ascii().to_string(), r"$-1\r\n+PONG\r\n$-1\r\n");
+    });
+}
+
+#[test]
+fn a_parked_request_ends_at_its_deadline_as_not_executed() {
+    run(async {
+        let worker = worker(|config| config.request_deadline = Duration::from_secs(3));
+        let (session, peer) = client(&worker);
+        let mut peer = UnixStream::from_std(peer).unwrap();
+        take(&session, &[GET, b"*3\r\n$4\r\nMGET\r\n$1\r\na\r\n$1\r\nb\r\n", GET].concat());
+        assert_eq!(session.expire(2_900_000), Some(3_000_000));
+        session.expire(3_000_000);
+        session.flush();
+        let mut got = vec![0; 1000];
+        let len = peer.read(&mut got).await.unwrap();
+        let text = String::from_utf8_lossy(&got[..len]).into_owned();
+        assert_eq!(text.matches("it was not executed\r\n").count(), 3, "{text}");
+        assert!(session.inner().pending.is_empty() && session.inner().pending.bytes() == 0);
+        assert_eq!(session.inner().pending.open(), 0);
+        // What still waits wants no reply any more.
+        worker.serve_waiting();
+        assert!(worker.waiting.borrow().is_empty());
     });
 }

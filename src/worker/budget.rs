@@ -3,9 +3,11 @@
 //! is refused with an error and unfinished requests are not read on, until it has fallen below.
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use super::WorkerContext;
+use crate::backend::lane::Lane;
 use crate::session::SessionInner;
 use crate::telemetry::CloseReason;
 
@@ -50,7 +52,8 @@ impl WorkerContext {
 
     /// Publishes what this worker holds and takes note of what all hold. Once per tick.
     pub fn settle_budget(&self) {
-        let lanes: u64 = self.lanes.borrow().iter().map(|lane| lane.inner().send.kept()).sum();
+        let held_by = |lane: &Rc<Lane>| lane.inner().send.kept() + lane.receiving.get() as u64;
+        let lanes: u64 = self.lanes.borrow().iter().map(held_by).sum();
         let held = self.budget.sessions.get() as u64 + lanes + self.waiting.borrow().bytes();
         if let Some(me) = self.process.workers.get(self.index) {
             me.memory.store(held, Ordering::Relaxed);

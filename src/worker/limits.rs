@@ -44,6 +44,8 @@ pub struct WorkerLimits {
     pub multi_key_split: bool,
     /// `connect-timeout`.
     pub connect_timeout: Duration,
+    /// `node-silence-timeout`.
+    pub silence: Duration,
     /// Who we are at the nodes.
     pub credentials: Credentials,
     /// `upstream-client-name`.
@@ -78,6 +80,7 @@ impl WorkerLimits {
             merge_reply_bytes: config.merge_reply_bytes,
             multi_key_split: config.multi_key_split,
             connect_timeout: config.connect_timeout,
+            silence: config.node_silence_timeout,
             credentials,
             client_name: config.upstream_client_name.clone(),
         }

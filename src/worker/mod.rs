@@ -20,6 +20,11 @@ pub(crate) mod testkit;
 pub mod transport;
 pub mod wheel;
 
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
 use self::budget::Budget;
 use self::clock::Clock;
 use self::flush::Flusher;
@@ -30,7 +35,7 @@ use self::sessions::Sessions;
 use self::wheel::Wheel;
 use crate::backend::lane::Lane;
 use crate::backend::lanes::Lanes;
-use crate::backend::ticket::Errand;
+use crate::backend::ticket::{Errand, NO_SLOT};
 use crate::backend::waiting::WaitingRoom;
 use crate::command::CommandTable;
 use crate::protocol::scan::RequestScanner;
@@ -182,7 +187,10 @@ impl WorkerContext {
         let table = self.topology.table();
         self.epoch.set(table.epoch());
         *self.table.borrow_mut() = Arc::clone(&table);
-        self.waiting.borrow_mut().retain_orphaned(|slot| table.primary(slot).is_none());
+        self.waiting.borrow_mut().retain_orphaned(|slot| match slot {
+            NO_SLOT => table.shards().is_empty(),
+            slot => table.primary(slot).is_none(),
+        });
         for lane in self.lanes.borrow().iter() {
             if !lane.node.is_up() {
                 lane.condemn("the node does not answer");

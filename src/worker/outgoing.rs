@@ -167,3 +167,8 @@ impl Outgoing {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "outgoing_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+pub(crate) mod tests;

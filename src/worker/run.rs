@@ -20,8 +20,8 @@ use crate::session::state::{ClientState, Resp, SessionMode};
 use crate::session::task::SessionTask;
 use crate::telemetry::{CloseReason, Counters};
 
-/// Clients closed per step of the wheel while draining: they come back elsewhere one after another, not
-/// all at once.
+/// Clients closed per step of the wheel while draining, at least: they come back elsewhere one after
+/// another, not all at once.
 const DRAINED_PER_STEP: usize = 64;
 /// Tasks run between two looks at the sockets. More than tokio's 61: one turn should hold all clients
 /// that are ready, so that their bytes leave in one write.
@@ -39,13 +39,19 @@ pub fn run(
         .enable_all()
         .event_interval(TASKS_PER_TURN)
         .build_local(LocalOptions::default())?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let worker = WorkerContext::new(process, index, counters, limits);
-        tokio::task::spawn_local(flush::run(Rc::clone(&worker)));
-        tokio::task::spawn_local(follow_topology(Rc::clone(&worker)));
-        serve(&worker, mailbox).await;
+        let flusher = tokio::task::spawn_local(flush::run(Rc::clone(&worker)));
+        let follower = tokio::task::spawn_local(follow_topology(Rc::clone(&worker)));
+        // Without one of them the worker would look alive and serve nobody.
+        tokio::select! {
+            () = serve(&worker, mailbox) => Ok(()),
+            _ = flusher => Err(std::io::Error::other("nothing writes any more")),
+            _ = follower => Err(std::io::Error::other("nothing follows the topology any more")),
+        }
     });
-    Ok(())
+    runtime.shutdown_background();
+    ended
 }
 
 async fn follow_topology(worker: Rc<WorkerContext>) {
@@ -63,7 +69,7 @@ async fn serve(worker: &Rc<WorkerContext>, mut mailbox: mpsc::Receiver<Letter>) 
     let mut tick = tokio::time::interval(STEP);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut published = Instant::now();
-    let mut draining = false;
+    let mut draining = None;
     worker.counters.publish();
     loop {
         tokio::select! {
@@ -73,7 +79,7 @@ async fn serve(worker: &Rc<WorkerContext>, mut mailbox: mpsc::Receiver<Letter>) 
                 Some(Letter::ListClients(filter, reply)) => {
                     let _ = reply.send(crate::session::list::describe(worker, &filter));
                 }
-                Some(Letter::Drain) => draining = true,
+                Some(Letter::Drain) => draining = Some(drained_per_step(worker)),
                 None => return,
             },
             _ = tick.tick() => {
@@ -84,27 +90,28 @@ async fn serve(worker: &Rc<WorkerContext>, mut mailbox: mpsc::Receiver<Letter>) 
                 }
             }
         }
-        if draining && worker.sessions.borrow().is_empty() && worker.lingering.get() == 0 {
+        if draining.is_some() && worker.sessions.borrow().is_empty() && worker.lingering.get() == 0 {
             worker.counters.publish();
             return;
         }
     }
 }
 
-fn on_tick(worker: &Rc<WorkerContext>, draining: bool) {
+/// So many that all have heard of it within half of `drain-timeout`.
+fn drained_per_step(worker: &WorkerContext) -> usize {
+    let steps = worker.process.config.drain_timeout.as_millis() / 2 / STEP.as_millis();
+    let clients = worker.sessions.borrow().len();
+    clients.div_ceil(usize::try_from(steps).unwrap_or(usize::MAX).max(1)).max(DRAINED_PER_STEP)
+}
+
+fn on_tick(worker: &Rc<WorkerContext>, draining: Option<usize>) {
     let now = worker.clock.tick();
     worker.wheel.turn(now, |index, id| worker.sessions.borrow().get(index, id));
     worker.serve_waiting();
     worker.settle_budget();
-    if draining {
-        let some: Vec<_> = worker
-            .sessions
-            .borrow()
-            .iter()
-            .filter(|s| !s.inner().draining)
-            .take(DRAINED_PER_STEP)
-            .cloned()
-            .collect();
+    if let Some(per_step) = draining {
+        let some: Vec<_> =
+            worker.sessions.borrow().iter().filter(|s| !s.inner().draining).take(per_step).cloned().collect();
         for session in some {
             session.drain();
         }

@@ -53,3 +53,8 @@ impl Wheel {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "wheel_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;

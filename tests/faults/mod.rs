@@ -3,6 +3,7 @@
 mod addresses;
 mod clients;
 mod failover;
+mod lanes;
 mod limits;
 mod order;
 mod redirects;

@@ -2,6 +2,7 @@
 //! says that it was not executed; also while the slot moves under them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::support::client::words;
 use crate::support::cluster::RedisCluster;
@@ -173,4 +174,44 @@ fn replies_come_as_soon_as_they_are_due_not_when_the_pipeline_is_done() {
     assert_eq!(client.value(), Value::Simple("slow".into()));
     assert_eq!(client.value().text(), "v");
     assert_eq!(client.value(), Value::Simple("PONG".into()));
+}
+
+#[test]
+fn a_deep_pipeline_that_is_redirected_holds_up_nobody_else() {
+    let fake = FakeCluster::start(2);
+    let proxy = Proxy::start(fake.addrs(), &[("workers", "1")]);
+    let (moved, target) = (50u16, fake.addrs()[1]);
+    fake.script(move |seen| match (seen.node, seen.name().as_str()) {
+        (0, "APPEND") => Answer::text(&format!("-MOVED {moved} {target}")),
+        (1, "APPEND") => Answer::text(":9"),
+        _ => Answer::Standard,
+    });
+    let key = key_in(moved, "k");
+    let mut client = proxy.client();
+    // Replies open the client's window.
+    client.send(&cmd!["GET", key].repeat(10_000));
+    client.values(10_000);
+    let stop = Stop::default();
+    std::thread::scope(|scope| {
+        let _end = stop.at_end();
+        let others = scope.spawn(|| {
+            let (mut other, mut slowest) = (proxy.client(), Duration::ZERO);
+            while !stop.is_set() {
+                let start = Instant::now();
+                other.ok(&words("PING"));
+                slowest = slowest.max(start.elapsed());
+            }
+            slowest
+        });
+        let pipeline: Vec<u8> = (0..10_000).flat_map(|n| cmd!["APPEND", key, n.to_string()]).collect();
+        client.send(&pipeline);
+        let replies = client.values(10_000);
+        assert!(replies.iter().all(|r| *r == Value::Int(9)));
+        stop.set();
+        let slowest = others.join().expect("the other client");
+        assert!(slowest < Duration::from_millis(500), "{slowest:?}");
+    });
+    let executed: Vec<String> =
+        fake.seen_named("APPEND").iter().filter(|s| s.node == 1).map(|s| s.arg(2)).collect();
+    assert!(executed.iter().map(String::as_str).eq((0..10_000).map(|n| n.to_string()).collect::<Vec<_>>()));
 }

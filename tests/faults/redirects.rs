@@ -3,6 +3,7 @@
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -247,7 +248,7 @@ fn forged_redirects_from_a_script_are_passed_on_and_change_nothing() {
     trap.set_nonblocking(true).expect("nonblocking");
     let stranger = trap.local_addr().expect("an address");
     let key = key_in(cluster.slot_of(0), "k");
-    let member = cluster.nodes[1].addr();
+    let (own, member) = (cluster.nodes[0].addr(), cluster.nodes[1].addr());
     let (right, wrong) = (cluster.slot_of(0), cluster.slot_of(1));
     let mut client = proxy.client();
     client.ok(&cmd!["SET", key, "v"]);
@@ -257,6 +258,8 @@ fn forged_redirects_from_a_script_are_passed_on_and_change_nothing() {
         format!("MOVED {right} {stranger}"),
         format!("ASK {wrong} {member}"),
         format!("ASK {right} {stranger}"),
+        format!("MOVED {right} {own}"),
+        format!("ASK {right} {own}"),
         "MOVED".into(),
         "MOVED x y".into(),
         format!("MOVED 99999 {member}"),
@@ -333,4 +336,38 @@ fn no_redirect_reaches_a_client_while_slots_move_back_and_forth() {
         }
         stop.set();
     });
+}
+
+#[test]
+fn a_script_nobody_could_judge_in_time_is_not_said_to_be_unexecuted() {
+    let fake = FakeCluster::start(2);
+    let proxy = Proxy::start(fake.addrs(), &[("request-deadline", "400ms"), ("workers", "1")]);
+    let target = fake.addrs()[1];
+    let key = key_in(10, "k");
+    let mut client = proxy.client();
+    client.ok(&cmd!["SET", key, "v"]);
+    fake.script(move |seen| match seen.name().as_str() {
+        "EVAL" => Answer::text(&format!("-MOVED {} {target}", slot(&seen.args[3]))),
+        "CLUSTER" => Answer::Never,
+        _ => Answer::Standard,
+    });
+    let reply = client.call(&cmd!["EVAL", "return 1", "1", key]);
+    assert!(reply.error().contains("may have been executed"), "{reply:?}");
+    assert_eq!(fake.seen_named("EVAL").len(), 1);
+}
+
+#[test]
+fn mset_of_one_slot_stays_whole_while_its_keys_are_on_both_sides() {
+    let fake = FakeCluster::start(1);
+    let proxy = Proxy::start(fake.addrs(), &[]);
+    let count = AtomicUsize::new(0);
+    fake.script(move |seen| match seen.name().as_str() {
+        "MSET" if count.fetch_add(1, Ordering::Relaxed) < 3 => Answer::text("-TRYAGAIN Multiple keys"),
+        _ => Answer::Standard,
+    });
+    let (one, two) = (key_in(7, "one"), key_in(7, "two"));
+    let request = cmd!["MSET", one, "1", two, "2"];
+    assert_eq!(proxy.client().call(&request), Value::Simple("OK".into()));
+    let seen = fake.seen_named("MSET");
+    assert!(seen.len() == 4 && seen.iter().all(|s| s.bytes == request), "{seen:?}");
 }

@@ -8,5 +8,6 @@ mod framing;
 mod harness;
 mod metrics;
 mod multi_key;
+mod unix;
 mod values;
 mod versions;
