@@ -66,6 +66,8 @@ proxy_errors! {
         "A redirected request would have taken effect after a later one of the same connection on the same key.";
     NodeQueueFull, "node_queue_full", No, "ERR slotway: too many requests are queued for the node",
         "`node-pending-requests` or `node-pending-bytes` is used up.";
+    DedicatedFull, "dedicated_full", No, "ERR slotway: no dedicated connection to the node is free (dedicated-max-per-node)",
+        "A large request needs a connection of its own and `dedicated-max-per-node` are in use.";
     MergeTooLarge, "merge_too_large", No, "ERR slotway: the merged reply would exceed merge-reply-bytes",
         "The parts of a split read are larger together than `merge-reply-bytes`.";
     BadReply, "bad_reply", Maybe, "ERR slotway: the node sent a reply that does not fit the request",

@@ -2,7 +2,8 @@
 //!
 //! `support` starts real servers, fake nodes and the real proxy binary; `path` holds the promises
 //! about answers, `faults` those about what happens when something breaks. README.md maps both.
-//! `contract` holds what others script against, `tidy` the house rules.
+//! `scanner` holds the two scanners against the oracle, `contract` holds what others script against,
+//! `tidy` the house rules.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[macro_use]

@@ -9,6 +9,12 @@ mod hostile;
 mod replies;
 mod requests;
 
+/// Cases of a property test: always the same ones, and no file is written when one fails.
+fn cases(cases: u32) -> proptest::test_runner::Config {
+    use proptest::test_runner::{Config, RngSeed};
+    Config { rng_seed: RngSeed::Fixed(7), failure_persistence: None, ..Config::with_cases(cases) }
+}
+
 /// Cuts `data` behind each of these bytes.
 fn pieces<'a>(data: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
     let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (data.len() + 1)).collect();

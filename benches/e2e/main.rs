@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "a command-line tool: the terminal is its output")]
 
 mod bars;
+mod frozen;
 mod histogram;
 mod idle;
 mod load;
@@ -28,9 +29,9 @@ use fastrand::Rng;
 
 use load::{Load, Plan};
 use rounds::Extent;
-use servers::Servers;
+use servers::{Layout, Servers};
 use table::Writer;
-use targets::{Extra, Target};
+use targets::{Extra, Slotway, Target};
 use workload::Pool;
 
 /// What everything here returns: a failure is a sentence for the user.
@@ -118,6 +119,9 @@ struct Run {
     /// Count system calls per request instead.
     #[arg(long)]
     syscalls: bool,
+    /// Measure what connections of other nodes notice while one node is frozen instead; slotway only.
+    #[arg(long, conflicts_with_all = ["idle", "syscalls", "workloads", "keys", "extra"])]
+    frozen: bool,
     /// Targets that run already, each with one thread: name=127.0.0.1:port=pid.
     extra: Vec<Extra>,
 }
@@ -167,7 +171,7 @@ impl Run {
     fn run(&self) -> Result<()> {
         let workloads = workload::by_names(&self.workload_names())?;
         let folder = tempfile::tempdir()?;
-        let servers = Servers::start(folder.path(), !self.no_replicas, self.cluster_port)?;
+        let servers = Servers::start(folder.path(), &self.layout())?;
         let seeds: Vec<String> = servers.cluster.iter().map(ToString::to_string).collect();
         println!("cluster: {}", seeds.join(" "));
         let extent =
@@ -175,9 +179,13 @@ impl Run {
         // Idle memory is that of a process which has done nothing before: not even the preload, where it is not ours.
         let extras = if self.idle.is_some() { &[] } else { self.extra.as_slice() };
         let mut targets = self.start(extras, &servers, folder.path())?;
-        rounds::preload(&targets, &workloads, self.keys)?;
+        if !self.frozen {
+            rounds::preload(&targets, &workloads, self.keys)?;
+        }
         let mut writer = self.writer()?;
-        if let Some(connections) = self.idle {
+        if self.frozen {
+            frozen::run(&targets, &servers, &extent, &mut writer)?;
+        } else if let Some(connections) = self.idle {
             targets.clear();
             targets = self.start(&self.extra, &servers, folder.path())?;
             idle::run(&targets, connections, &mut writer)?;
@@ -202,8 +210,19 @@ impl Run {
     }
 
     fn start(&self, extras: &[Extra], servers: &Servers, folder: &Path) -> Result<Vec<Target>> {
-        let names: Vec<String> = self.targets.iter().filter(|name| *name != "none").cloned().collect();
-        targets::start(&names, extras, &self.slotway(), servers, folder)
+        let wanted = |name: &&String| *name != "none" && (!self.frozen || name.starts_with("slotway"));
+        let names: Vec<String> = self.targets.iter().filter(wanted).cloned().collect();
+        let options: &[&str] = if self.frozen { &frozen::SLOTWAY_OPTIONS } else { &[] };
+        targets::start(&names, extras, &Slotway { binary: &self.slotway(), options }, servers, folder)
+    }
+
+    fn layout(&self) -> Layout {
+        Layout {
+            replicas: !self.no_replicas,
+            cluster_port: self.cluster_port,
+            node_timeout_ms: if self.frozen { frozen::NODE_TIMEOUT_MS } else { servers::NODE_TIMEOUT_MS },
+            standalone: !self.frozen,
+        }
     }
 
     /// Cargo builds the binary for benchmarks with the release settings and tells where.
@@ -213,16 +232,17 @@ impl Run {
     }
 
     fn writer(&self) -> Result<Writer> {
-        let (kind, columns) = match (self.idle, self.syscalls) {
-            (Some(_), _) => ("idle", idle::COLUMNS),
-            (None, true) => ("syscalls", syscalls::COLUMNS),
-            (None, false) => ("rounds", rounds::COLUMNS),
+        let (kind, columns) = match (self.idle, self.syscalls, self.frozen) {
+            (_, _, true) => ("frozen", frozen::COLUMNS),
+            (Some(_), _, _) => ("idle", idle::COLUMNS),
+            (None, true, _) => ("syscalls", syscalls::COLUMNS),
+            (None, false, _) => ("rounds", rounds::COLUMNS),
         };
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         let date = std::process::Command::new("date").args(["-u", "+%F"]).output()?.stdout;
         let date = String::from_utf8_lossy(&date).trim_end().to_owned();
-        let mut notes =
-            vec![format!("{date}, {cores} cores, {} s per measurement, {} keys", self.seconds, self.keys)];
+        let what = if self.frozen { frozen::note() } else { format!("{} keys", self.keys) };
+        let mut notes = vec![format!("{date}, {cores} cores, {} s per measurement, {what}", self.seconds)];
         notes.extend(targets::versions(&self.slotway()));
         Writer::create(&self.out, &format!("{}-{kind}", self.label), &notes, columns)
     }

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::Result;
-use crate::bars::{IDLE_BYTES, REFERENCES, SUBJECT, SYSCALLS, bar, verdict};
-use crate::table::Table;
+use crate::bars::{FROZEN_P99, IDLE_BYTES, REFERENCES, SUBJECT, SYSCALLS, bar, verdict};
+use crate::table::{Row, Table};
 use crate::workload::WORKLOADS;
 
 /// What a table shows of one round: column, title, divisor, decimals.
@@ -49,6 +49,8 @@ pub fn markdown(files: &[PathBuf], brief: bool) -> Result<String> {
             syscalls(&table, &mut out)?;
         } else if table.has("bytes_after_get") {
             idle(&table, &mut out)?;
+        } else if table.has("deadline_errors") {
+            frozen(&table, &mut out)?;
         } else {
             return Err(format!("{}: not a result file", file.display()).into());
         }
@@ -199,6 +201,71 @@ fn idle(table: &Table, out: &mut String) -> Result<()> {
     Ok(())
 }
 
+/// Latency of the connections that use only other nodes, by phase, and as ratios of phases of the same round.
+fn frozen(table: &Table, out: &mut String) -> Result<()> {
+    const LATENCIES: [&str; 3] = ["p50_us", "p99_us", "p999_us"];
+    const RATIOS: [(&str, &str); 3] = [
+        ("frozen", "frozen ÷ before"),
+        ("woken", "woken ÷ before"),
+        ("after", "after ÷ before (no fault in either)"),
+    ];
+    let (targets, phases) = (table.distinct("target"), table.distinct("phase"));
+    writeln!(out, "\n**Connections that use only other nodes, while one node is frozen**\n")?;
+    writeln!(out, "| target | phase | requests | p50, ms | p99, ms | p99.9, ms | sent late p99, ms |")?;
+    writeln!(out, "|---|---|--:|--:|--:|--:|--:|")?;
+    for target in &targets {
+        for phase in &phases {
+            let values = |column| numbers(of_phase(table, phase, target, column));
+            write!(out, "| {target} | {phase} | {:.0} |", values("requests").iter().sum::<f64>())?;
+            for column in LATENCIES.into_iter().chain(["late_p99_us"]) {
+                let millis = values(column).iter().map(|micros| micros / 1_000.0).collect();
+                write!(out, " {} |", summary(millis, 2))?;
+            }
+            out.push('\n');
+        }
+    }
+    writeln!(
+        out,
+        "\n**The same as ratios within a round**\n\n| target | ratio | p50 | p99 | p99.9 | rounds |"
+    )?;
+    writeln!(out, "|---|---|--:|--:|--:|--:|")?;
+    for target in &targets {
+        for (phase, title) in RATIOS {
+            let ratios = LATENCIES.map(|column| {
+                paired(of_phase(table, phase, target, column), &of_phase(table, "before", target, column))
+            });
+            write!(out, "| {target} | {title} |")?;
+            for (column, ratios) in LATENCIES.iter().zip(&ratios) {
+                let judged = median(ratios).filter(|_| phase == "frozen" && *column == "p99_us");
+                let verdict =
+                    judged.map(|middle| format!(" (bar {FROZEN_P99}: {})", verdict(middle, FROZEN_P99)));
+                write!(out, " {}{} |", summary(ratios.clone(), 2), verdict.unwrap_or_default())?;
+            }
+            writeln!(out, " {} |", ratios.first().map_or(0, Vec::len))?;
+        }
+    }
+    frozen_replies(table, &targets, &phases, out)
+}
+
+/// What the requests to the node that froze came to; a run with a wrong reply or another error writes no table.
+fn frozen_replies(table: &Table, targets: &[String], phases: &[String], out: &mut String) -> Result<()> {
+    writeln!(
+        out,
+        "\nEvery reply was checked against its request: none crossed. The other nodes' connections got no error; those of \
+         the node that froze got none but the deadline's (errors of requests, by the phase in which they were due):\n"
+    )?;
+    writeln!(out, "| target | {} |\n|---|{}", phases.join(" | "), "--:|".repeat(phases.len()))?;
+    for target in targets {
+        write!(out, "| {target} |")?;
+        for phase in phases {
+            let sum = |column| numbers(of_phase(table, phase, target, column)).iter().sum::<f64>();
+            write!(out, " {:.0} of {:.0} |", sum("deadline_errors"), sum("frozen_requests"))?;
+        }
+        out.push('\n');
+    }
+    Ok(())
+}
+
 fn head(out: &mut String, title: &str, workloads: &[String]) -> Result<()> {
     writeln!(
         out,
@@ -211,19 +278,36 @@ fn head(out: &mut String, title: &str, workloads: &[String]) -> Result<()> {
 
 /// Round and value of every measurement of a target under a workload.
 fn of(table: &Table, workload: &str, target: &str, column: &str) -> Vec<(String, f64)> {
-    let rows = table.rows.iter().filter(|row| table.text(row, "workload") == workload);
-    let rows = rows.filter(|row| table.text(row, "target") == target);
+    select(table, [("workload", workload), ("target", target)], column)
+}
+
+/// Round and value of every measurement of a target in a phase.
+fn of_phase(table: &Table, phase: &str, target: &str, column: &str) -> Vec<(String, f64)> {
+    select(table, [("phase", phase), ("target", target)], column)
+}
+
+fn select(table: &Table, wanted: [(&str, &str); 2], column: &str) -> Vec<(String, f64)> {
+    let is_wanted = |row: &&Row| wanted.iter().all(|(name, text)| table.text(row, name) == *text);
+    let rows = table.rows.iter().filter(is_wanted);
     rows.filter_map(|row| Some((table.text(row, "round").to_owned(), table.number(row, column)?))).collect()
 }
 
 /// Target ÷ reference of every round that has both.
 fn ratios(table: &Table, workload: &str, target: &str, reference: &str, column: &str) -> Vec<f64> {
-    let references = of(table, workload, reference, column);
-    let paired = of(table, workload, target, column).into_iter().filter_map(|(round, value)| {
+    paired(of(table, workload, target, column), &of(table, workload, reference, column))
+}
+
+/// The quotients of the rounds that both have.
+fn paired(values: Vec<(String, f64)>, references: &[(String, f64)]) -> Vec<f64> {
+    let quotients = values.into_iter().filter_map(|(round, value)| {
         let reference = references.iter().find(|(other, _)| *other == round)?.1;
         (reference > 0.0).then_some(value / reference)
     });
-    paired.collect()
+    quotients.collect()
+}
+
+fn numbers(values: Vec<(String, f64)>) -> Vec<f64> {
+    values.into_iter().map(|(_, value)| value).collect()
 }
 
 fn median(values: &[f64]) -> Option<f64> {

@@ -160,7 +160,10 @@ impl Sample {
 }
 
 /// A benchmark of error replies is worth nothing.
-fn refuse_errors(outcome: &Outcome, target: &Target) -> Result<()> {
+///
+/// # Errors
+/// The first error reply, if there was one.
+pub fn refuse_errors(outcome: &Outcome, target: &Target) -> Result<()> {
     match &outcome.seen.first_error {
         Some(error) => {
             Err(format!("{} answered {} errors, first: {error}", target.name, outcome.seen.errors).into())

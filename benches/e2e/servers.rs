@@ -5,6 +5,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -19,8 +20,25 @@ const FREE_PORTS: std::ops::Range<u16> = 15_000..22_000;
 const BUS_OFFSET: u16 = 10_000;
 const REDIS_OPTIONS: &str =
     "--bind 127.0.0.1 --appendonly no --maxclients 20000 --tcp-backlog 2048 --loglevel warning";
+/// `cluster-node-timeout` where it does not matter: what redis-server has by default.
+pub const NODE_TIMEOUT_MS: u32 = 15_000;
 /// Three for nutcracker, one for HAProxy.
 const STANDALONE: usize = 4;
+
+/// Slots in one piece.
+pub type SlotRange = RangeInclusive<u16>;
+
+/// What is to be started.
+pub struct Layout {
+    /// Three replicas beside the three primaries.
+    pub replicas: bool,
+    /// Fixes the ports of the cluster's nodes: this one and those behind it.
+    pub cluster_port: Option<u16>,
+    /// The cluster's `cluster-node-timeout`, in milliseconds.
+    pub node_timeout_ms: u32,
+    /// The standalone servers too.
+    pub standalone: bool,
+}
 
 /// Running redis-servers.
 pub struct Servers {
@@ -28,24 +46,26 @@ pub struct Servers {
     pub cluster: Vec<SocketAddr>,
     /// Plain servers: three for nutcracker, the last for HAProxy.
     pub standalone: Vec<SocketAddr>,
-    _processes: Vec<Process>,
+    /// In the order of `cluster`, then of `standalone`.
+    processes: Vec<Process>,
 }
 
 impl Servers {
-    /// Starts them and waits until the cluster serves every slot. `cluster_port` fixes the cluster's first port.
+    /// Starts them and waits until the cluster serves every slot.
     ///
     /// # Errors
     /// When redis-server is missing or does not come up.
-    pub fn start(folder: &Path, replicas: bool, cluster_port: Option<u16>) -> Result<Self> {
-        let nodes = if replicas { 6 } else { 3 };
+    pub fn start(folder: &Path, layout: &Layout) -> Result<Self> {
+        let nodes = if layout.replicas { 6 } else { 3 };
+        let node_timeout = layout.node_timeout_ms.to_string();
         let (mut processes, mut cluster, mut standalone) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..nodes {
-            let port = cluster_port.map_or_else(free_port, |first| wanted_port(first + index))?;
+            let port = layout.cluster_port.map_or_else(free_port, |first| wanted_port(first + index))?;
             cluster.push(loopback(port));
-            let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "15000"];
+            let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", &node_timeout];
             processes.push(start_redis(folder, port, &options)?);
         }
-        for _ in 0..STANDALONE {
+        for _ in 0..if layout.standalone { STANDALONE } else { 0 } {
             let port = free_port()?;
             standalone.push(loopback(port));
             processes.push(start_redis(folder, port, &[])?);
@@ -54,8 +74,33 @@ impl Servers {
         if !processes.iter_mut().all(Process::is_running) {
             return Err("a redis-server ended at once".into());
         }
-        join(&cluster, replicas)?;
-        Ok(Self { cluster, standalone, _processes: processes })
+        join(&cluster, layout.replicas)?;
+        Ok(Self { cluster, standalone, processes })
+    }
+
+    /// The slots that the first primary says it owns.
+    ///
+    /// # Errors
+    /// When it is no primary any more.
+    pub fn slots_of_first(&self) -> Result<Vec<SlotRange>> {
+        let first = self.cluster.first().ok_or("no cluster")?;
+        let nodes = cluster_command(*first, "nodes")?;
+        let line =
+            nodes.lines().find(|line| line.contains("myself,master")).ok_or("not a primary any more")?;
+        // Eight fields say who and how it is; the slots follow.
+        let ranges = line.split_whitespace().skip(8).map(|range| {
+            let (from, to) = range.split_once('-').unwrap_or((range, range));
+            Ok(from.parse()?..=to.parse()?)
+        });
+        ranges.collect()
+    }
+
+    /// Process id of the first primary.
+    ///
+    /// # Errors
+    /// When none was started.
+    pub fn first_pid(&self) -> Result<u32> {
+        Ok(self.processes.first().ok_or("no cluster")?.pid())
     }
 }
 
@@ -85,16 +130,16 @@ fn join(nodes: &[SocketAddr], replicas: bool) -> Result<()> {
     }
     let deadline = Instant::now() + START_MAX;
     for node in nodes {
-        while !cluster_info(*node)?.contains("cluster_state:ok") {
+        while !cluster_command(*node, "info")?.contains("cluster_state:ok") {
             pause_until(deadline, "the cluster")?;
         }
     }
     Ok(())
 }
 
-fn cluster_info(node: SocketAddr) -> Result<String> {
+fn cluster_command(node: SocketAddr, name: &str) -> Result<String> {
     let port = node.port().to_string();
-    let output = Command::new("redis-cli").args(["-p", &port, "cluster", "info"]).output()?;
+    let output = Command::new("redis-cli").args(["-p", &port, "cluster", name]).output()?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

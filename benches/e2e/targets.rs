@@ -16,6 +16,14 @@ pub const OWN: &[&str] = &["slotway-1", "slotway-2", "haproxy", "nutcracker"];
 /// Keys asked for until the target finds all of them: enough to touch every node.
 const PROBES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
+/// The slotway to start.
+pub struct Slotway<'a> {
+    /// Its program.
+    pub binary: &'a Path,
+    /// Arguments besides those that every measurement needs.
+    pub options: &'a [&'a str],
+}
+
 /// Something that listens and speaks RESP.
 pub struct Target {
     /// Name in the tables.
@@ -62,7 +70,7 @@ impl FromStr for Extra {
 pub fn start(
     names: &[String],
     extras: &[Extra],
-    slotway: &Path,
+    slotway: &Slotway<'_>,
     servers: &Servers,
     folder: &Path,
 ) -> Result<Vec<Target>> {
@@ -90,7 +98,7 @@ pub fn start(
     Ok(targets)
 }
 
-fn start_own(name: &str, slotway: &Path, servers: &Servers, folder: &Path) -> Result<Target> {
+fn start_own(name: &str, slotway: &Slotway<'_>, servers: &Servers, folder: &Path) -> Result<Target> {
     let port = free_port()?;
     let addr = loopback(port);
     let (program, args) = match name {
@@ -116,7 +124,12 @@ fn start_own(name: &str, slotway: &Path, servers: &Servers, folder: &Path) -> Re
 
 type ProgramAndArgs = (String, Vec<String>);
 
-fn slotway_command(binary: &Path, port: u16, workers: &str, servers: &Servers) -> Result<ProgramAndArgs> {
+fn slotway_command(
+    slotway: &Slotway<'_>,
+    port: u16,
+    workers: &str,
+    servers: &Servers,
+) -> Result<ProgramAndArgs> {
     let mut args = vec!["serve".to_owned()];
     for seed in servers.cluster.iter().take(3) {
         args.extend(["--seed".to_owned(), seed.to_string()]);
@@ -124,7 +137,8 @@ fn slotway_command(binary: &Path, port: u16, workers: &str, servers: &Servers) -
     args.extend(["--listen".to_owned(), loopback(port).to_string()]);
     args.extend(["--admin-listen".to_owned(), loopback(free_port()?).to_string()]);
     args.extend(["--workers".to_owned(), workers.to_owned()]);
-    Ok((binary.to_string_lossy().into_owned(), args))
+    args.extend(slotway.options.iter().map(|option| (*option).to_owned()));
+    Ok((slotway.binary.to_string_lossy().into_owned(), args))
 }
 
 /// A plain TCP pipe to one server: what forwarding bytes costs when nobody looks at them.

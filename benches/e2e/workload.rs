@@ -121,11 +121,13 @@ pub struct Pool {
 }
 
 impl Pool {
-    fn new() -> Self {
+    /// No requests yet.
+    pub fn new() -> Self {
         Self { bytes: Vec::new(), starts: vec![0] }
     }
 
-    fn push(&mut self, args: &[&[u8]]) {
+    /// Adds one request.
+    pub fn push(&mut self, args: &[&[u8]]) {
         self.bytes.extend_from_slice(format!("*{}\r\n", args.len()).as_bytes());
         for arg in args {
             self.bytes.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());

@@ -80,6 +80,7 @@ async fn serve(config: Config) -> Result<(), AppError> {
     let process = Arc::clone(&workers.process);
     let status = Rc::new(Status { process: Arc::clone(&process), telemetry });
     tokio::task::spawn_local(admin::serve(admin, status));
+    tracing::info!(listen = %process.config.listen, admin = %process.config.admin_listen, "listening");
     let mut accepting = vec![tokio::task::spawn_local(accept::run(listener, Arc::clone(&process)))];
     if let Some(listener) = unix {
         accepting.push(tokio::task::spawn_local(accept::run_unix(listener, Arc::clone(&process))));

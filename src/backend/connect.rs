@@ -171,8 +171,9 @@ fn lost(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, why: &'static str) {
         lane.receiving.set(0);
         (std::mem::take(&mut inner.tickets), std::mem::take(&mut inner.send))
     };
+    let unused = lane.key.dedicated > 0 && tickets.is_empty();
     let known = worker.table.borrow().is_member(lane.key.node);
-    if known {
+    if known && !unused {
         lane.down_since.set(worker.clock.now().max(1));
         tracing::warn!(node = %lane.node.addr, why, owed = tickets.len(), "lost the connection to a node");
         worker.topology.report(Event::ConnectionLost(lane.key.node));

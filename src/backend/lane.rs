@@ -35,12 +35,15 @@ pub struct LaneKey {
     pub db: u16,
     /// For reads at a replica.
     pub read_only: bool,
+    /// 0 for the lane that all share; else the number of a dedicated connection, which carries one
+    /// request at a time.
+    pub dedicated: u16,
 }
 
 impl LaneKey {
     /// The lane of ordinary requests.
     pub fn shared(node: NodeId, resp: Resp) -> Self {
-        Self { node, resp, identity: 0, db: 0, read_only: false }
+        Self { node, resp, identity: 0, db: 0, read_only: false, dedicated: 0 }
     }
 }
 
@@ -83,6 +86,8 @@ pub struct Lane {
     pub down_since: Cell<u64>,
     /// Bytes held for a large reply that is coming in.
     pub receiving: Cell<usize>,
+    /// Since when a dedicated connection has had nothing to do, on the worker's clock; 0 while it has.
+    pub idle_since: Cell<u64>,
     dirty: Cell<bool>,
     inner: RefCell<LaneInner>,
 }
@@ -102,6 +107,7 @@ impl Lane {
             state: Cell::new(LaneState::Idle),
             down_since: Cell::new(0),
             receiving: Cell::new(0),
+            idle_since: Cell::new(0),
             dirty: Cell::new(false),
             inner: RefCell::new(LaneInner {
                 send: SendBuffer::default(),

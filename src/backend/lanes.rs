@@ -38,6 +38,16 @@ impl Lanes {
         lane
     }
 
+    /// The lane of a key.
+    pub fn by_key(&self, key: &LaneKey) -> Option<&Rc<Lane>> {
+        self.all.get(key)
+    }
+
+    /// The dedicated connections to `node`.
+    pub fn dedicated(&self, node: NodeId) -> impl Iterator<Item = &Rc<Lane>> {
+        self.all.values().filter(move |lane| lane.key.node == node && lane.key.dedicated > 0)
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Rc<Lane>> {
         self.all.values()

@@ -1,6 +1,7 @@
 //! The nodes, as one worker sees them: pipelined lanes, requests that wait for a node, replies read.
 
 pub mod connect;
+pub mod dedicated;
 pub mod handshake;
 pub mod lane;
 pub mod lanes;

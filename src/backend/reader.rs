@@ -246,6 +246,15 @@ impl Lane {
             front.skip -= 1;
             return Ok(());
         }
+        if front.frames > 1 {
+            front.frames -= 1;
+            let errand = front.errand().cloned();
+            drop(inner);
+            if let Some(errand) = errand {
+                deliver(&errand, frame, shared);
+            }
+            return Ok(());
+        }
         let Some(mut ticket) = inner.tickets.pop_front() else { return Err(BadReply) };
         let ordering = || ticket.errand().is_some_and(|errand| errand.session.inner().order.is_some());
         let request = (kind == b'-' || (worker.sessions_in_order.get() > 0 && ordering()))

@@ -17,7 +17,7 @@ use crate::topology::{Event, Trigger};
 use crate::worker::WorkerContext;
 
 /// What stands between a request and its node.
-enum Way {
+pub(super) enum Way {
     /// Nothing.
     Open(Rc<Lane>),
     /// The node is there but can't be reached (yet); since when, 0 for "never tried".
@@ -46,9 +46,12 @@ impl WorkerContext {
             self.lanes.borrow().get(node, inner.client.resp).filter(|lane| lane.is_ready()).map(Rc::clone)
         });
         let Some(lane) = ready else {
-            let mut bytes = Vec::with_capacity(len);
-            fill(&mut bytes);
-            return self.park_new(inner, Parcel { errand, bytes: bytes.into(), aim: Aim::Table });
+            let bytes = shared.cloned().unwrap_or_else(|| {
+                let mut bytes = Vec::with_capacity(len);
+                fill(&mut bytes);
+                bytes.into()
+            });
+            return self.park_new(inner, Parcel { errand, bytes, aim: Aim::Table });
         };
         if let Err(errand) = lane.send(self, errand, len, shared, fill) {
             let session = Rc::clone(&errand.session);
@@ -57,7 +60,7 @@ impl WorkerContext {
     }
 
     #[cold]
-    fn park_new(self: &Rc<Self>, inner: &mut SessionInner, mut parcel: Parcel) {
+    pub(super) fn park_new(self: &Rc<Self>, inner: &mut SessionInner, mut parcel: Parcel) {
         let way = self.way(&mut parcel);
         if let Err((errand, error)) = self.go_or_wait(parcel, way) {
             let session = Rc::clone(&errand.session);
@@ -76,7 +79,7 @@ impl WorkerContext {
     /// The node that owns `slot`; for a request without keys the first reachable primary from a place
     /// that depends on the client, so that one client stays with one node.
     #[inline]
-    fn owner(&self, slot: u16, client: u64) -> Option<NodeId> {
+    pub(super) fn owner(&self, slot: u16, client: u64) -> Option<NodeId> {
         let table = self.table.borrow();
         if slot != NO_SLOT {
             return table.primary(slot);
@@ -91,6 +94,13 @@ impl WorkerContext {
     fn way(self: &Rc<Self>, parcel: &mut Parcel) -> Way {
         let node = match &parcel.aim {
             Aim::Table => self.owner(parcel.errand.slot, parcel.errand.session.id),
+            Aim::Dedicated(key) => {
+                if let Some(way) = self.dedicated_way(*key, parcel.errand.slot) {
+                    return way;
+                }
+                parcel.aim = Aim::Table;
+                return self.way(parcel);
+            }
             Aim::Node { node, .. } => Some(*node),
             Aim::IfTrue(doubt) if self.topology.round() < doubt.round => return Way::Refreshing,
             Aim::IfTrue(doubt) => match self.judge(&parcel.errand, doubt) {
@@ -103,6 +113,11 @@ impl WorkerContext {
         };
         let Some(node) = node else { return Way::NoOwner };
         let Some(lane) = self.lane(node, parcel.errand.resp) else { return Way::NoOwner };
+        self.way_by(lane)
+    }
+
+    /// What stands between a request and the node at the other end of `lane`; has it connect if need be.
+    pub(super) fn way_by(self: &Rc<Self>, lane: Rc<Lane>) -> Way {
         if lane.is_ready() {
             return Way::Open(lane);
         }

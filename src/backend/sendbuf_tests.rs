@@ -81,7 +81,7 @@ async fn follow(ops: Vec<Op>) {
             Op::Write => {
                 tokio::task::yield_now().await;
                 let flushed = buffer.write_to(&writer).unwrap();
-                assert_eq!(flushed == Flushed::All, (buffer.written() == buffer.end()));
+                assert_eq!(flushed == Flushed::All, buffer.written() == buffer.end());
             }
         }
         model.check(&buffer);
@@ -97,7 +97,7 @@ async fn follow(ops: Vec<Op>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(crate::worker::testkit::cases(40))]
 
     #[test]
     fn requests_arrive_and_are_kept(ops in vec(op(), 1..80)) {
@@ -117,7 +117,7 @@ fn nothing_unwritten_is_released() {
         buffer.release(buffer.end());
         assert_eq!(buffer.request(0, 5), "first");
         tokio::task::yield_now().await;
-        while !(buffer.written() == buffer.end()) {
+        while buffer.written() != buffer.end() {
             buffer.write_to(&writer).unwrap();
             read_some(&mut peer, 64 << 10, &mut arrived);
             tokio::task::yield_now().await;

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::lane::LaneKey;
 use crate::command::Command;
 use crate::error::ProxyError;
 use crate::session::Session;
@@ -121,6 +122,8 @@ pub enum Aim {
         /// Send ASKING first.
         asking: bool,
     },
+    /// To whom the table says, on this dedicated connection.
+    Dedicated(LaneKey),
     /// Where a redirect points, if a fresh view of the cluster bears it out: it named a node that does
     /// not belong to the cluster as we know it, or it came from a script, which can say anything.
     IfTrue(Rc<Doubt>),

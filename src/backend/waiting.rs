@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::lane::LaneKey;
 use super::ticket::{Aim, Errand, Parcel};
 use crate::topology::node::NodeId;
 
@@ -59,6 +60,11 @@ impl WaitingRoom {
     pub fn holds(&self, session: u64, seq: u32) -> bool {
         let same = |errand: &Errand| errand.session.id == session && errand.seq == seq;
         self.queue.iter().any(|w| same(&w.parcel.errand) && !w.parcel.is_in_doubt())
+    }
+
+    /// True when a request waits for this dedicated connection.
+    pub fn wants_dedicated(&self, key: LaneKey) -> bool {
+        self.queue.iter().any(|w| w.parcel.aim == Aim::Dedicated(key))
     }
 
     /// True when a request waits for this very node.

@@ -160,6 +160,10 @@ config_keys! {
         connect_timeout: Duration = secs(1), Positive, "connect-timeout", "Longest time for a connection to a node and its handshake.";
         node_pending_requests: usize = 200_000, Positive, "node-pending-requests", "Requests one worker has queued at one node, sent or not.";
         node_pending_bytes: u64 = 256 * MIB, Positive, "node-pending-bytes", "Bytes of the requests one worker has queued at one node.";
+        dedicated_request_bytes: u64 = MIB, Positive, "dedicated-request-bytes",
+            "A request of at least this size goes over a connection of its own, so that it holds up no other on its way.";
+        dedicated_max_per_node: usize = 1_000, Positive, "dedicated-max-per-node",
+            "Such connections of one worker to one node; at the bound a request that needs one is refused.";
         node_silence_timeout: Duration = secs(7), Positive, "node-silence-timeout",
             "A node that owes replies and sends nothing for this long is taken as unreachable, although no connection broke.";
         eject_after_failures: usize = 3, Positive, "eject-after-failures", "Failures in a row after which a node gets no traffic until a probe succeeds.";

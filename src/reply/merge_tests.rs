@@ -88,7 +88,7 @@ fn shuffled(parts: usize, seed: u64) -> Vec<usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(crate::worker::testkit::cases(150))]
 
     #[test]
     fn parts_say_what_the_whole_says(

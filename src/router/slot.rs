@@ -104,6 +104,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::worker::testkit::cases(256))]
+
         #[test]
         fn equals_the_oracle(key in proptest::collection::vec(prop_oneof![Just(b'{'), Just(b'}'), any::<u8>()], 0..40)) {
             prop_assert_eq!(slot_of(&key), redis_protocol::redis_keyslot(&key));

@@ -103,6 +103,8 @@ fn check(args: &[Vec<u8>], step: usize) {
 }
 
 proptest! {
+    #![proptest_config(crate::worker::testkit::cases(256))]
+
     #[test]
     fn keys_alone(args in request(1)) {
         check(&args, 1);

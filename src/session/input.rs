@@ -23,6 +23,12 @@ pub fn take_scratch(session: &Rc<Session>, inner: &mut SessionInner, data: &[u8]
             break;
         }
         match scan_one(session, inner, &mut scanner, rest) {
+            // Bytes that go alone are kept, not copied twice.
+            Ok(Scanned::Request(len)) if len >= session.worker().limits.dedicated_request => {
+                let partial = Partial { buffer: rest.into(), ..Partial::default() };
+                inner.partial = Some(Box::new(partial));
+                return take_partial(session, inner);
+            }
             Ok(Scanned::Request(len)) => {
                 let bytes = rest.get(..len).unwrap_or(&[]);
                 dispatch(session, inner, Frame { bytes, shared: None }, scanner.spans());
@@ -73,7 +79,14 @@ pub fn take_partial(session: &Rc<Session>, inner: &mut SessionInner) {
         let Partial { buffer, scanner, wanted } = &mut *partial;
         let scanned = scan_one(session, inner, scanner, buffer);
         match scanned {
+            Ok(Scanned::Request(len))
+                if len >= session.worker().limits.dedicated_request && inner.pending.open() > 0 =>
+            {
+                // The scanner stays where it is and says the same again.
+                inner.alone = true;
+            }
             Ok(Scanned::Request(len)) => {
+                inner.alone = false;
                 let bytes = buffer.split_to(len).freeze();
                 let shared = (len >= LARGE).then_some(&bytes);
                 dispatch(session, inner, Frame { bytes: &bytes, shared }, scanner.spans());

@@ -5,16 +5,13 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::{Session, SessionInner};
+use super::{OTHER_LANE, Session, SessionInner};
 use crate::command::local::{After, Facts, Gauges, LocalEnv};
 use crate::command::{Command, LocalCommand};
 use crate::config::Secret;
 use crate::protocol::request::Args;
 use crate::telemetry::CloseReason;
 use crate::worker::mailbox::Process;
-
-/// An epoch no table has: whatever is in flight has to be answered before the next request.
-const OTHER_LANE: u64 = u64::MAX;
 
 /// Answers `local` for this client.
 pub fn answer(

@@ -33,6 +33,10 @@ use crate::worker::outgoing::{Flushed, LARGE, Outgoing};
 use crate::worker::transport::WriteSide;
 use bytes::BytesMut;
 
+/// An epoch no table has: whatever is in flight has to be answered before the next request, which takes
+/// another connection.
+pub const OTHER_LANE: u64 = u64::MAX;
+
 /// A request that has not arrived as a whole.
 #[derive(Debug, Default)]
 pub struct Partial {
@@ -92,6 +96,8 @@ pub struct SessionInner {
     pub write_blocked: bool,
     /// Reading stopped at a bound or for the sake of order; wake the task when that has passed.
     pub paused: bool,
+    /// A large request is next, which goes alone: once nothing else is in flight.
+    pub alone: bool,
     /// The client will send no more, or is not listened to any more.
     pub read_closed: bool,
     /// The client closed its side.
@@ -129,6 +135,7 @@ impl Session {
                 broken: None,
                 write_blocked: false,
                 paused: false,
+                alone: false,
                 read_closed: false,
                 peer_closed: false,
                 draining: false,
@@ -241,7 +248,7 @@ impl SessionInner {
                 self.out.len() + self.pending.bytes(),
                 worker.limits.pending_bytes,
             )
-            && (self.pending.open() == 0 || self.epoch == worker.epoch())
+            && (self.pending.open() == 0 || (self.epoch == worker.epoch() && !self.alone))
     }
 
     /// True when nothing is owed and everything is written.

@@ -229,7 +229,7 @@ fn three_slots() -> SplitPlan {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(crate::worker::testkit::cases(200))]
 
     #[test]
     fn replies_go_out_once_and_in_order(ops in vec(op(), 1..120)) {

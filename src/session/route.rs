@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::dispatch::Frame;
 use super::pending::CellState;
-use super::{Session, SessionInner};
+use super::{OTHER_LANE, Session, SessionInner};
 use crate::backend::ticket::{Errand, NO_SLOT};
 use crate::command::{Command, KeyRule, SplitKind, find_keys};
 use crate::error::ProxyError;
@@ -54,9 +54,16 @@ fn forward(
         redirects: 0,
         waiting_since: 0,
     };
-    session.worker().send_new(inner, errand, frame.shared, frame.bytes.len(), |run| {
-        run.extend_from_slice(frame.bytes);
-    });
+    let worker = session.worker();
+    match frame.shared {
+        Some(bytes) if bytes.len() >= worker.limits.dedicated_request => {
+            worker.send_dedicated(inner, errand, bytes.clone());
+            inner.epoch = OTHER_LANE;
+        }
+        shared => worker.send_new(inner, errand, shared, frame.bytes.len(), |run| {
+            run.extend_from_slice(frame.bytes);
+        }),
+    }
 }
 
 struct CrossSlot;

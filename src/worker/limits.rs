@@ -38,6 +38,10 @@ pub struct WorkerLimits {
     pub node_requests: usize,
     /// `node-pending-bytes`.
     pub node_bytes: u64,
+    /// `dedicated-max-per-node`.
+    pub dedicated_connections: usize,
+    /// `dedicated-request-bytes`.
+    pub dedicated_request: usize,
     /// `merge-reply-bytes`.
     pub merge_reply_bytes: u64,
     /// `multi-key-split`.
@@ -77,6 +81,8 @@ impl WorkerLimits {
             redirects: config.redirects_max,
             node_requests: config.node_pending_requests,
             node_bytes: config.node_pending_bytes,
+            dedicated_connections: config.dedicated_max_per_node,
+            dedicated_request: usize::try_from(config.dedicated_request_bytes).unwrap_or(usize::MAX),
             merge_reply_bytes: config.merge_reply_bytes,
             multi_key_split: config.multi_key_split,
             connect_timeout: config.connect_timeout,

@@ -177,6 +177,9 @@ impl WorkerContext {
 
     /// True while a lane is of use: its node belongs to the cluster, or requests still want to go there.
     pub fn wants_lane(&self, lane: &Lane) -> bool {
+        if lane.key.dedicated > 0 {
+            return self.waiting.borrow().wants_dedicated(lane.key);
+        }
         self.table.borrow().is_member(lane.key.node) || self.waiting.borrow().wants_node(lane.key.node)
     }
 

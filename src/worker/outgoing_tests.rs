@@ -66,7 +66,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(crate::worker::testkit::cases(40))]
 
     #[test]
     fn bytes_arrive_in_order(ops in vec(op(), 1..60)) {

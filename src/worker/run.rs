@@ -109,6 +109,7 @@ fn on_tick(worker: &Rc<WorkerContext>, draining: Option<usize>) {
     worker.wheel.turn(now, |index, id| worker.sessions.borrow().get(index, id));
     worker.serve_waiting();
     worker.settle_budget();
+    worker.close_idle_dedicated();
     if let Some(per_step) = draining {
         let some: Vec<_> =
             worker.sessions.borrow().iter().filter(|s| !s.inner().draining).take(per_step).cloned().collect();

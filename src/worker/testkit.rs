@@ -127,3 +127,9 @@ pub(crate) fn parcel(errand: &Errand, words: &[&str]) -> Parcel {
     let words: Vec<&str> = [errand.command.name].iter().chain(words).copied().collect();
     Parcel { errand: errand.clone(), bytes: request(&words), aim: Aim::Table }
 }
+
+/// Cases of a property test: always the same ones, and no file is written when one fails.
+pub(crate) fn cases(cases: u32) -> proptest::test_runner::Config {
+    use proptest::test_runner::{Config, RngSeed};
+    Config { rng_seed: RngSeed::Fixed(7), failure_persistence: None, ..Config::with_cases(cases) }
+}

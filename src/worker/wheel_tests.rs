@@ -13,7 +13,7 @@ use crate::worker::testkit;
 const TURN: u64 = STEPS as u64 * STEP_MICROS;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(crate::worker::testkit::cases(40))]
 
     #[test]
     fn everyone_in_time(

@@ -59,7 +59,10 @@ fn a_read_that_makes_the_node_drop_the_connection_is_given_up() {
 #[test]
 fn a_large_request_finds_room_on_a_busy_connection_and_shuts_nobody_out() {
     let fake = FakeCluster::start(1);
-    let proxy = Proxy::start(fake.addrs(), &[("node-pending-bytes", "1MiB"), ("workers", "1")]);
+    let proxy = Proxy::start(
+        fake.addrs(),
+        &[("node-pending-bytes", "1MiB"), ("dedicated-request-bytes", "1GiB"), ("workers", "1")],
+    );
     let gate = Gate::default();
     let hold = gate.clone();
     fake.script(move |seen| match seen.name().as_str() {

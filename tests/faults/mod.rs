@@ -4,6 +4,7 @@ mod addresses;
 mod clients;
 mod failover;
 mod lanes;
+mod large;
 mod limits;
 mod order;
 mod redirects;

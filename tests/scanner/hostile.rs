@@ -6,7 +6,7 @@ use slotway::protocol::scan::{RequestScanner, Scanned};
 use slotway::protocol::{Limits, ProtocolError};
 
 use super::requests::{Seen, read};
-use super::{bytes_of, cuts, pieces};
+use super::{bytes_of, cases, cuts, pieces};
 
 /// The error of a stream, which must not depend on whether it arrives at once or a byte at a time.
 fn error_with(stream: &[u8], limits: &Limits, authenticated: bool) -> ProtocolError {
@@ -154,7 +154,7 @@ fn garbage() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(cases(500))]
 
     #[test]
     fn garbage_reads_the_same_however_it_comes(garbage in garbage(), cuts in cuts(), open in any::<bool>()) {

@@ -6,7 +6,7 @@ use redis_protocol::{resp2, resp3};
 use slotway::protocol::reply::{BadReply, ReplyScanner, array_elements, integer};
 
 use super::generate::{Reply, aggregate, odd_reply3, reply2, reply3};
-use super::{all_splits, bytes_of, cuts, halves, pieces};
+use super::{all_splits, bytes_of, cases, cuts, halves, pieces};
 
 /// Reads as a lane does: replies in whole, or piece by piece from `pass_from` bytes on. The replies as
 /// they were passed on, and how many bytes are left over.
@@ -71,7 +71,7 @@ fn every_split_there_is() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn resp2_in_every_two_pieces(replies in proptest::collection::vec(reply2(), 1..4)) {

@@ -9,7 +9,7 @@ use slotway::protocol::scan::{RequestScanner, Scanned};
 use slotway::protocol::{Limits, ProtocolError};
 
 use super::generate::{Request, argument, array_of_bulks, request};
-use super::{all_splits, bytes_of, cuts, halves, pieces};
+use super::{all_splits, bytes_of, cases, cuts, halves, pieces};
 
 /// What the scanner cut out of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +137,7 @@ fn errors_are_the_same_in_every_split() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn small_requests_in_every_two_pieces(requests in proptest::collection::vec(request(), 1..4)) {

@@ -1,0 +1,90 @@
+//! Dedicated connections: one request at a time, so that one that takes long on the wire holds up nobody
+//! else's. A worker's shared lane to a node carries everything smaller. Bounded by
+//! `dedicated-max-per-node`; kept for a while after use, because large requests seldom come alone.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::lane::{Lane, LaneKey, LaneState};
+use super::send::Way;
+use super::ticket::{Aim, Errand, NO_SLOT, Parcel};
+use crate::error::ProxyError;
+use crate::session::SessionInner;
+use crate::session::state::Resp;
+use crate::topology::node::NodeId;
+use crate::worker::WorkerContext;
+
+/// How long an idle dedicated connection is kept, in microseconds.
+const KEPT: u64 = 10_000_000;
+
+impl WorkerContext {
+    /// Sends a large request that has just been read on a connection of its own. The session has nothing
+    /// else in flight, and takes no further request before this one is answered: two connections keep no
+    /// order between them.
+    pub fn send_dedicated(self: &Rc<Self>, inner: &mut SessionInner, errand: Errand, bytes: Bytes) {
+        let aim = match self.owner(errand.slot, errand.session.id) {
+            None => Aim::Table,
+            Some(node) => match self.free_dedicated(node, errand.resp) {
+                Some(key) => Aim::Dedicated(key),
+                None => {
+                    let session = Rc::clone(&errand.session);
+                    return inner.fail(&session, &errand, ProxyError::DedicatedFull);
+                }
+            },
+        };
+        self.park_new(inner, Parcel { errand, bytes, aim });
+    }
+
+    /// A dedicated connection to `node` that nobody uses: an open one if there is one. `None` at the bound.
+    fn free_dedicated(&self, node: NodeId, resp: Resp) -> Option<LaneKey> {
+        let mut lanes = self.lanes.borrow_mut();
+        let (mut count, mut highest) = (0, 0);
+        let mut free: Option<&Rc<Lane>> = None;
+        for lane in lanes.dedicated(node) {
+            count += 1;
+            highest = highest.max(lane.key.dedicated);
+            if lane.key.resp == resp && self.is_free(lane) && free.is_none_or(|best| !best.is_ready()) {
+                free = Some(lane);
+            }
+        }
+        if let Some(lane) = free {
+            return Some(lane.key);
+        }
+        if count >= self.limits.dedicated_connections {
+            return None;
+        }
+        let known = self.table.borrow().node(node).cloned()?;
+        let key = LaneKey { dedicated: highest.checked_add(1)?, ..LaneKey::shared(node, resp) };
+        Some(lanes.add(key, known).key)
+    }
+
+    fn is_free(&self, lane: &Lane) -> bool {
+        lane.inner().tickets.is_empty() && !self.waiting.borrow().wants_dedicated(lane.key)
+    }
+
+    /// The way over a dedicated connection; `None` when the slot has moved to another node meanwhile.
+    pub(super) fn dedicated_way(self: &Rc<Self>, key: LaneKey, slot: u16) -> Option<Way> {
+        if slot != NO_SLOT && self.table.borrow().primary(slot) != Some(key.node) {
+            return None;
+        }
+        let lane = self.lanes.borrow().by_key(&key).map(Rc::clone)?;
+        Some(self.way_by(lane))
+    }
+
+    /// Closes dedicated connections that nobody has used for a while. Once per tick.
+    pub fn close_idle_dedicated(&self) {
+        let now = self.clock.now();
+        for lane in self.lanes.borrow().iter().filter(|lane| lane.key.dedicated > 0) {
+            if !self.is_free(lane) {
+                lane.idle_since.set(0);
+            } else if lane.idle_since.get() == 0 {
+                lane.idle_since.set(now.max(1));
+            } else if now.saturating_sub(lane.idle_since.get()) >= KEPT {
+                lane.condemn("not used any more");
+            }
+        }
+        let gone = |lane: &Lane| lane.state.get() == LaneState::Idle && lane.idle_since.get() > 0;
+        self.lanes.borrow_mut().retain(|lane| lane.key.dedicated == 0 || !gone(lane));
+    }
+}
