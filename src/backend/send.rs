@@ -30,6 +30,19 @@ pub(super) enum Way {
     Untrue,
 }
 
+/// What a fresh view makes of a redirect in doubt.
+enum Verdict {
+    /// It is borne out: the request goes there.
+    True(Aim),
+    /// Not so far, but it may be early: the node that moved a slot knows before the others do.
+    Open,
+    /// They are a script's own words.
+    Untrue,
+}
+
+/// How many fresh views more are taken before a redirect that could be true counts as a script's own words.
+const LOOKS: u8 = 8;
+
 impl WorkerContext {
     /// Sends a request that has just been read. `fill` writes its `len` bytes; `shared` is the same as
     /// a slice, for large ones.
@@ -104,11 +117,15 @@ impl WorkerContext {
             Aim::Node { node, .. } => Some(*node),
             Aim::IfTrue(doubt) if self.topology.round() < doubt.round => return Way::Refreshing,
             Aim::IfTrue(doubt) => match self.judge(&parcel.errand, doubt) {
-                Some(aim) => {
+                Verdict::True(aim) => {
                     parcel.aim = aim;
                     return self.way(parcel);
                 }
-                None => return Way::Untrue,
+                Verdict::Open if doubt.looks < LOOKS => {
+                    parcel.aim = self.look_again_at(doubt);
+                    return Way::Refreshing;
+                }
+                Verdict::Open | Verdict::Untrue => return Way::Untrue,
             },
         };
         let Some(node) = node else { return Way::NoOwner };
@@ -131,25 +148,35 @@ impl WorkerContext {
         Way::Unreachable(lane.down_since.get())
     }
 
-    /// What a redirect in doubt comes to under a fresh view; `None` if it was a script's own words. Of
+    fn look_again_at(&self, doubt: &Doubt) -> Aim {
+        let again = Doubt { round: self.topology.next_round(), looks: doubt.looks + 1, ..doubt.clone() };
+        self.topology.report(Event::Refresh(Trigger::Redirect));
+        Aim::IfTrue(Rc::new(again))
+    }
+
+    /// What a redirect in doubt comes to under a fresh view. Of
     /// a script MOVED is believed when the table now says the same, ASK and TRYAGAIN when the slot is
     /// migrating (ASK also when it has arrived), and nothing when a node names itself.
-    fn judge(&self, errand: &Errand, doubt: &Doubt) -> Option<Aim> {
+    fn judge(&self, errand: &Errand, doubt: &Doubt) -> Verdict {
         let migrating = || self.topology.snapshot().migrations.iter().any(|m| m.slot == errand.slot);
         let (target, asking) = match &doubt.claim {
-            Claim::TryAgain => return migrating().then_some(Aim::Table),
+            Claim::TryAgain if migrating() => return Verdict::True(Aim::Table),
+            Claim::TryAgain => return Verdict::Untrue,
             Claim::Moved(target) => (target, false),
             Claim::Ask(target) => (target, true),
         };
         let member = self.topology.node_by_addr(&target.host, target.port);
         if errand.command.class != CommandClass::Script {
-            return Some(member.map_or(Aim::Table, |node| Aim::Node { node, asking }));
+            return Verdict::True(member.map_or(Aim::Table, |node| Aim::Node { node, asking }));
         }
-        let node = member.filter(|node| *node != doubt.from)?;
-        if self.topology.table().primary(errand.slot) == Some(node) {
-            return Some(Aim::Table);
+        match member.filter(|node| *node != doubt.from) {
+            None => Verdict::Untrue,
+            Some(node) if self.topology.table().primary(errand.slot) == Some(node) => {
+                Verdict::True(Aim::Table)
+            }
+            Some(node) if asking && migrating() => Verdict::True(Aim::Node { node, asking }),
+            Some(_) => Verdict::Open,
         }
-        (asking && migrating()).then_some(Aim::Node { node, asking })
     }
 
     /// The lane to `node`, made when there is none.

@@ -106,8 +106,10 @@ pub struct Doubt {
     pub frame: Bytes,
     /// The node that said it.
     pub from: NodeId,
-    /// The first refresh that began after it came.
+    /// The first refresh that began after it came, or after the last look.
     pub round: u64,
+    /// How often a fresh view did not bear it out yet.
+    pub looks: u8,
 }
 
 /// Where an errand goes when it is sent (again).

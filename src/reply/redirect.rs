@@ -157,7 +157,7 @@ fn in_doubt(worker: &WorkerContext, lane: &Lane, claim: Claim, frame: &[u8]) -> 
     let round = worker.topology.next_round();
     worker.topology.report(Event::Refresh(Trigger::Redirect));
     let frame = Bytes::copy_from_slice(frame);
-    Aim::IfTrue(Rc::new(Doubt { claim, frame, from: lane.key.node, round }))
+    Aim::IfTrue(Rc::new(Doubt { claim, frame, from: lane.key.node, round, looks: 0 }))
 }
 
 fn again_later(worker: &Rc<WorkerContext>, errand: &Errand, request: &Bytes, aim: Aim, limit: u64) -> bool {

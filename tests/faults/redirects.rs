@@ -13,7 +13,7 @@ use crate::support::keys::{key_in, slot};
 use crate::support::node::{Answer, FakeCluster};
 use crate::support::proxy::Proxy;
 use crate::support::resp::{Value, bulk, frame, show};
-use crate::support::{Stop, eventually, shared};
+use crate::support::{Stop, check, eventually, shared};
 
 fn keys_in(slot: u16, names: &[&str]) -> Vec<String> {
     names.iter().map(|n| key_in(slot, n)).collect()
@@ -259,6 +259,8 @@ fn forged_redirects_from_a_script_are_passed_on_and_change_nothing() {
         format!("ASK {wrong} {member}"),
         format!("ASK {right} {stranger}"),
         format!("MOVED {right} {own}"),
+        format!("MOVED {right} {member}"),
+        format!("ASK {right} {member}"),
         format!("ASK {right} {own}"),
         "MOVED".into(),
         "MOVED x y".into(),
@@ -370,4 +372,26 @@ fn mset_of_one_slot_stays_whole_while_its_keys_are_on_both_sides() {
     assert_eq!(proxy.client().call(&request), Value::Simple("OK".into()));
     let seen = fake.seen_named("MSET");
     assert!(seen.len() == 4 && seen.iter().all(|s| s.bytes == request), "{seen:?}");
+}
+
+#[test]
+fn a_script_is_redirected_although_the_other_nodes_learn_of_the_move_late() {
+    let fake = FakeCluster::start(2);
+    let proxy = Proxy::start(fake.addrs(), &[("workers", "1")]);
+    let (moved, target) = (10u16, fake.addrs()[1]);
+    fake.script(move |seen| match (seen.node, seen.name().as_str()) {
+        (0, "EVAL") => Answer::text(&format!("-MOVED {moved} {target}")),
+        _ => Answer::Standard,
+    });
+    let mut client = proxy.client();
+    client.send(&cmd!["EVAL", "return 1", "1", key_in(moved, "k")]);
+    eventually("the first node was asked", || check(!fake.seen_named("EVAL").is_empty(), ()));
+    let slots = fake.seen_named("CLUSTER").len();
+    eventually("a view was taken that does not know", || {
+        check(fake.seen_named("CLUSTER").len() > slots + 5, ())
+    });
+    fake.change_map(|map| map.assign(moved, 1));
+    assert_eq!(client.value(), Value::Simple("OK".into()));
+    let asked: Vec<usize> = fake.seen_named("EVAL").iter().map(|s| s.node).collect();
+    assert_eq!(asked, [0, 1], "no node twice");
 }
