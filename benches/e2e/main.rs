@@ -170,6 +170,9 @@ fn only_load(addr: SocketAddr, workload: String, seconds: f64, keys: u64) -> Res
 impl Run {
     fn run(&self) -> Result<()> {
         let workloads = workload::by_names(&self.workload_names())?;
+        if self.frozen {
+            frozen::check(self.seconds)?;
+        }
         let folder = tempfile::tempdir()?;
         let servers = Servers::start(folder.path(), &self.layout())?;
         let seeds: Vec<String> = servers.cluster.iter().map(ToString::to_string).collect();

@@ -44,7 +44,7 @@ const DEADLINE: Duration = Duration::from_secs(1);
 pub const NODE_TIMEOUT_MS: u32 = 60_000;
 /// Seconds of a phase: below, the deadline's errors and the silence before them fill it; above, slotway drops the silent
 /// node (`node-silence-timeout`, 7 s), which is another matter.
-const SECONDS: std::ops::RangeInclusive<f64> = 2.0..=6.0;
+const SECONDS: std::ops::RangeInclusive<f64> = 3.0..=6.0;
 /// How much earlier than a deadline before the waking a request must be due for its error to be certain.
 const MARGIN: Duration = Duration::from_millis(250);
 
@@ -59,14 +59,22 @@ pub fn note() -> String {
     )
 }
 
+/// Whether phases may be this long; asked before anything is started.
+///
+/// # Errors
+/// When they may not.
+pub fn check(seconds: f64) -> Result<()> {
+    if SECONDS.contains(&seconds) {
+        return Ok(());
+    }
+    Err(format!("--frozen takes phases of {} to {} s", SECONDS.start(), SECONDS.end()).into())
+}
+
 /// Measures every target once per round, in an order that turns from round to round.
 ///
 /// # Errors
 /// When a reply is not that of its request, an error comes that must not be, or the cluster fails over.
 pub fn run(targets: &[Target], servers: &Servers, extent: &Extent, writer: &mut Writer) -> Result<()> {
-    if !SECONDS.contains(&extent.time.as_secs_f64()) {
-        return Err(format!("--frozen takes phases of {} to {} s", SECONDS.start(), SECONDS.end()).into());
-    }
     if targets.is_empty() {
         return Err("--frozen measures slotway-1 and slotway-2, and none of them is wanted".into());
     }
