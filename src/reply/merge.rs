@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::command::SplitKind;
 use crate::error::ProxyError;
 use crate::protocol::reply::{array_elements, integer};
-use crate::router::split::SplitPlan;
+use crate::router::split::{Few, SplitPlan};
 use crate::worker::outgoing::{LARGE, Outgoing};
 use crate::worker::pool::BufferPool;
 
@@ -38,7 +38,7 @@ enum PartState {
 pub struct Merge {
     kind: SplitKind,
     plan: Rc<SplitPlan>,
-    states: Vec<PartState>,
+    states: Few<PartState>,
     left: usize,
     values: Vec<Value>,
     arena: Vec<u8>,
@@ -60,7 +60,7 @@ impl Merge {
             if kind == SplitKind::ByPosition { vec![Value::default(); plan.keys()] } else { Vec::new() };
         Self {
             kind,
-            states: vec![PartState::Open; parts],
+            states: Few::from_elem(PartState::Open, parts),
             left: parts,
             plan,
             values,

@@ -3,9 +3,13 @@
 //! bytes. Pure.
 
 use memchr::memchr;
+use smallvec::SmallVec;
 
 use super::slot::slot_of;
 use crate::protocol::request::{Args, Span};
+
+/// A list that needs no allocation of its own for the usual handful of keys.
+pub type Few<T> = SmallVec<[T; 16]>;
 
 /// The keys of one slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +24,8 @@ pub struct PartPlan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SplitPlan {
     /// Key positions (0 for the first key), grouped by part, ascending within each.
-    order: Vec<u32>,
-    parts: Vec<PartPlan>,
+    order: Few<u32>,
+    parts: Few<PartPlan>,
 }
 
 impl SplitPlan {
@@ -73,7 +77,7 @@ impl SplitPlan {
 pub fn split(args: &Args<'_>, step: usize) -> Split {
     let keys = (args.len() - 1) / step;
     let first = slot_of(args.at(1));
-    let mut slots: Vec<u64> = Vec::with_capacity(keys);
+    let mut slots: Few<u64> = Few::with_capacity(keys);
     slots.push(u64::from(first) << 32);
     let mut several = false;
     for index in 1..keys {
@@ -85,7 +89,7 @@ pub fn split(args: &Args<'_>, step: usize) -> Split {
         return Split::OneSlot(first);
     }
     slots.sort_unstable();
-    let mut plan = SplitPlan { order: Vec::with_capacity(keys), parts: Vec::with_capacity(keys.min(64)) };
+    let mut plan = SplitPlan { order: Few::with_capacity(keys), parts: Few::new() };
     for entry in slots {
         let slot = (entry >> 32) as u16;
         match plan.parts.last_mut() {
@@ -101,6 +105,8 @@ pub fn split(args: &Args<'_>, step: usize) -> Split {
 #[derive(Debug)]
 pub struct PartBytes<'a> {
     args: Args<'a>,
+    /// The command's name with its length line.
+    name: &'a [u8],
     positions: Positions<'a>,
     step: usize,
 }
@@ -114,7 +120,7 @@ enum Positions<'a> {
 impl<'a> PartBytes<'a> {
     /// The request with only the key at `position`.
     pub fn one(args: Args<'a>, position: u32, step: usize) -> Self {
-        Self { args, positions: Positions::One([position]), step }
+        Self { args, name: name(&args), positions: Positions::One([position]), step }
     }
 
     fn positions(&self) -> &[u32] {
@@ -126,12 +132,12 @@ impl<'a> PartBytes<'a> {
 
     /// Part `part` of `plan`, cut from the request it was made for.
     pub fn new(args: Args<'a>, plan: &'a SplitPlan, part: usize, step: usize) -> Self {
-        Self { args, positions: Positions::Many(plan.positions(part)), step }
+        Self { args, name: name(&args), positions: Positions::Many(plan.positions(part)), step }
     }
 
     /// Length in bytes.
     pub fn len(&self) -> usize {
-        let mut len = self.header(&mut itoa::Buffer::new()).len() + 3 + self.name().len();
+        let mut len = self.header(&mut itoa::Buffer::new()).len() + 3 + self.name.len();
         for &position in self.positions() {
             len += self.pieces(position).len();
         }
@@ -148,7 +154,7 @@ impl<'a> PartBytes<'a> {
         out.push(b'*');
         out.extend_from_slice(self.header(&mut itoa::Buffer::new()).as_bytes());
         out.extend_from_slice(b"\r\n");
-        out.extend_from_slice(self.name());
+        out.extend_from_slice(self.name);
         for &position in self.positions() {
             out.extend_from_slice(self.pieces(position));
         }
@@ -158,24 +164,25 @@ impl<'a> PartBytes<'a> {
         digits.format(1 + self.positions().len() * self.step)
     }
 
-    /// The command's name with its length line.
-    fn name(&self) -> &'a [u8] {
-        let start = memchr(b'\r', self.args.frame()).map_or(0, |at| at + 2);
-        self.cut(start, self.args.spans().first())
-    }
-
     /// A key (and its value) with their length lines.
     fn pieces(&self, position: u32) -> &'a [u8] {
         let first = 1 + position as usize * self.step;
         let spans = self.args.spans();
         let start = spans.get(first - 1).map_or(0, |before| (before.start + before.len) as usize + 2);
-        self.cut(start, spans.get(first + self.step - 1))
+        cut(&self.args, start, spans.get(first + self.step - 1))
     }
+}
 
-    fn cut(&self, start: usize, last: Option<&Span>) -> &'a [u8] {
-        let end = last.map_or(start, |span| (span.start + span.len) as usize + 2);
-        self.args.frame().get(start..end).unwrap_or(&[])
-    }
+/// The command's name with its length line.
+fn name<'a>(args: &Args<'a>) -> &'a [u8] {
+    let start = memchr(b'\r', args.frame()).map_or(0, |at| at + 2);
+    cut(args, start, args.spans().first())
+}
+
+/// From `start` to the end of the argument `last`, line end included.
+fn cut<'a>(args: &Args<'a>, start: usize, last: Option<&Span>) -> &'a [u8] {
+    let end = last.map_or(start, |span| (span.start + span.len) as usize + 2);
+    args.frame().get(start..end).unwrap_or(&[])
 }
 
 #[cfg(test)]

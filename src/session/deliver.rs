@@ -10,6 +10,7 @@ use crate::backend::ticket::Errand;
 use crate::error::ProxyError;
 use crate::reply::merge::error_line;
 use crate::worker::WorkerContext;
+use crate::worker::outgoing::LARGE;
 
 impl Session {
     /// The reply to an errand. `shared` is the same bytes as a slice, where they are large.
@@ -32,7 +33,11 @@ impl Session {
     pub fn deliver_part(self: &Rc<Self>, errand: &Errand, frame: &[u8], shared: Option<&Bytes>) {
         let mut inner = self.inner();
         inner.window.learn(frame.len());
-        if inner.pending.merge_part(errand.seq, |merge| merge.accept(errand.part, frame, shared)) {
+        let taken = inner.pending.merge_part(errand.seq, |merge| merge.accept(errand.part, frame, shared));
+        // While parts are missing nothing can go out; what is large is charged at once.
+        let missing = inner.pending.cell(errand.seq).is_some_and(|cell| cell.is_open());
+        let uncharged = inner.footprint().saturating_sub(inner.charged);
+        if taken && (!missing || inner.order.is_some() || uncharged >= LARGE) {
             inner.settled_one(self, &self.worker);
         }
     }
