@@ -5,10 +5,12 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::state::Replies;
 use super::{OTHER_LANE, Session, SessionInner};
 use crate::command::local::{After, Facts, Gauges, LocalEnv};
-use crate::command::{Command, LocalCommand};
+use crate::command::{Command, CommandTable, LocalCommand};
 use crate::config::Secret;
+use crate::error::ProxyError;
 use crate::protocol::request::Args;
 use crate::telemetry::CloseReason;
 use crate::worker::mailbox::Process;
@@ -21,9 +23,10 @@ pub fn answer(
     args: &Args<'_>,
 ) {
     let worker = session.worker();
-    let password = worker.process.config.client_password.as_ref().map(Secret::expose);
+    let config = &worker.process.config;
+    let password = config.client_password.as_ref().map(Secret::expose);
     let facts = &*worker.process;
-    let env = LocalEnv { table: worker.commands, password, facts };
+    let env = LocalEnv { table: worker.commands, config, password, facts };
     let mut frame = worker.pool.take();
     let resp = inner.client.resp;
     let after = crate::command::local::reply(&env, &mut inner.client, local, args, &mut frame);
@@ -38,7 +41,20 @@ pub fn answer(
             inner.closing = Some(CloseReason::Quit);
             inner.wake();
         }
-        After::ListClients(filter) => super::list::start(session, inner, command, filter),
+        After::Clients(request) => super::clients::start(session, inner, command, request),
+        After::Replies(wanted) => {
+            // Nothing is skipped while nothing is sent.
+            if !(wanted == Replies::SkipTwo && inner.pending.replies() == Replies::Off) {
+                inner.pending.set_replies(wanted);
+            }
+            inner.reply(session, command.class, &frame);
+        }
+        After::Reset => {
+            if inner.pending.replies() == Replies::Off {
+                inner.pending.set_replies(Replies::On);
+            }
+            inner.reply(session, command.class, &frame);
+        }
     }
     worker.pool.give(frame);
 }
@@ -74,6 +90,21 @@ impl Facts for Process {
             input_bytes: traffic.bytes_in,
             output_bytes: traffic.bytes_out,
             max_memory: self.memory_ceiling,
+            rates: self.rates(),
+            workers: self.workers.len(),
+            slots_covered: self.topology.slots_covered(),
         }
+    }
+
+    fn command_calls(&self) -> Vec<u64> {
+        let mut calls = vec![0; CommandTable::builtin().len()];
+        self.workers.iter().for_each(|worker| worker.snapshot.add_commands(&mut calls));
+        calls
+    }
+
+    fn error_counts(&self) -> Vec<u64> {
+        let mut counts = vec![0; ProxyError::ALL.len()];
+        self.workers.iter().for_each(|worker| worker.snapshot.add_errors(&mut counts));
+        counts
     }
 }

@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
-use slotway::command::local::{self, After, ClientIo, Facts, Gauges, LocalEnv};
+use slotway::command::local::{self, After, ClientIo, ClientsRequest, Facts, Gauges, LocalEnv};
 use slotway::command::{CommandTable, Handling, Lookup};
+use slotway::config::Config;
+use slotway::error::ProxyError;
 use slotway::protocol::encode;
-use slotway::session::state::{ClientState, Resp, SessionMode};
+use slotway::session::state::{ClientSettings, ClientState, Resp, SessionMode};
 
 use super::{Cut, dispatch_error, dump, request, same_version, words};
 use crate::support::resp::show;
@@ -41,7 +43,15 @@ impl Facts for FixedFacts {
     }
 
     fn gauges(&self) -> Gauges {
-        Gauges { connected_clients: 7, ..Gauges::default() }
+        Gauges { connected_clients: 7, slots_covered: 16384, ..Gauges::default() }
+    }
+
+    fn command_calls(&self) -> Vec<u64> {
+        vec![1; CommandTable::builtin().len()]
+    }
+
+    fn error_counts(&self) -> Vec<u64> {
+        vec![1; ProxyError::ALL.len()]
     }
 }
 
@@ -56,6 +66,7 @@ impl Ours {
             resp: Resp::V2,
             authenticated: password.is_none(),
             mode: SessionMode::Normal,
+            settings: ClientSettings::default(),
             names: None,
             commands: 0,
             last_command: None,
@@ -80,12 +91,13 @@ impl Ours {
         };
         self.client.last_command = Some(command.id);
         let facts = FixedFacts(self.version.clone());
-        let env = LocalEnv { table, password: self.password, facts: &facts };
+        let config = Config::default();
+        let env = LocalEnv { table, config: &config, password: self.password, facts: &facts };
         let after = local::reply(&env, &mut self.client, local, &args, &mut out);
-        if let After::ListClients(filter) = &after {
+        if let After::Clients(ClientsRequest::List(filter)) = &after {
             let line = local::client_line(&self.client, &ClientIo::default(), table, 0);
             let lines = if filter.matches(&self.client) { line } else { String::new() };
-            local::encode_client_list(&mut out, self.client.resp, &lines);
+            encode::verbatim(&mut out, self.client.resp, &lines);
         }
         (out, after)
     }
