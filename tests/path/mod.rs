@@ -1,6 +1,7 @@
 //! Promises about answers, on a cluster that stays as it is.
 
 mod auth;
+mod clients;
 mod commands;
 mod differential;
 mod forms;
@@ -8,6 +9,9 @@ mod framing;
 mod harness;
 mod metrics;
 mod multi_key;
+mod own;
+mod pause;
 mod unix;
 mod values;
 mod versions;
+mod virtual_node;
