@@ -78,6 +78,14 @@ fn handling(name: &str, decision: &Override) -> Result<Handled, &'static str> {
         let reason = decision.reason.as_deref().ok_or("refused without a reason")?;
         Ok(String::leak(refusal.error(name, reason)))
     };
+    if let Some(kind) = decision.operation {
+        let other = decision.split.is_some() || decision.local.is_some() || decision.route.is_some();
+        return if other || decision.refuse.is_some() {
+            Err("more than one decision")
+        } else {
+            Ok((Some(Handling::Operation(kind)), None))
+        };
+    }
     match (decision.split, decision.local, decision.route, decision.refuse, &decision.refuse_with) {
         (None, None, None, None, None) => Ok((None, None)),
         (Some(kind), None, None, None, None) => Ok((Some(Handling::Split(kind)), None)),
@@ -95,7 +103,7 @@ fn class(handling: Handling, flags: Flags) -> CommandClass {
     match handling {
         Handling::Local(_) => CommandClass::Local,
         Handling::Split(_) => CommandClass::MultiKey,
-        Handling::Refuse(_) => CommandClass::Other,
+        Handling::Refuse(_) | Handling::Operation(_) => CommandClass::Other,
         Handling::Route if flags.has(Flags::SCRIPTING) => CommandClass::Script,
         Handling::Route if flags.has(Flags::WRITE) => CommandClass::Write,
         Handling::Route if flags.has(Flags::READONLY) => CommandClass::Read,

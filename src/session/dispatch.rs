@@ -58,6 +58,7 @@ pub fn dispatch(session: &Rc<Session>, inner: &mut SessionInner, frame: Frame<'_
         Handling::Route => super::route::route(session, inner, command, frame, &args),
         Handling::Split(kind) => super::route::split(session, inner, (command, kind), frame, &args),
         Handling::Local(local) => super::local::answer(session, inner, (command, local), &args),
+        Handling::Operation(kind) => crate::operation::start(session, inner, (command, kind), &args),
         Handling::Refuse(text) => inner.reply_text(session, text),
     }
 }

@@ -26,6 +26,7 @@ use self::order::Order;
 use self::pending::Pending;
 use self::state::ClientState;
 use self::window::Window;
+use crate::operation::Running;
 use crate::protocol::scan::RequestScanner;
 use crate::telemetry::CloseReason;
 use crate::worker::WorkerContext;
@@ -86,6 +87,8 @@ pub struct SessionInner {
     pub partial: Option<Box<Partial>>,
     /// Redirected requests and what they wait for; almost always `None`.
     pub order: Option<Box<Order>>,
+    /// The operation that is under way; nothing else is then.
+    pub operation: Option<Box<Running>>,
     /// Epoch of the table under which the requests in flight were routed.
     pub epoch: u64,
     /// No more requests are taken; the session ends when everything owed is written.
@@ -130,6 +133,7 @@ impl Session {
                 waker: None,
                 partial: None,
                 order: None,
+                operation: None,
                 epoch: 0,
                 closing: None,
                 broken: None,

@@ -43,17 +43,7 @@ fn forward(
     slot: u16,
 ) {
     let seq = inner.expect(session, command, slot, CellState::Waiting);
-    let errand = Errand {
-        session: Rc::clone(session),
-        seq,
-        part: 0,
-        split: false,
-        slot,
-        command,
-        resp: inner.client.resp,
-        redirects: 0,
-        waiting_since: 0,
-    };
+    let errand = Errand::new(session, seq, slot, command, inner.client.resp);
     let worker = session.worker();
     match frame.shared {
         Some(bytes) if bytes.len() >= worker.limits.dedicated_request => {
@@ -100,17 +90,8 @@ pub fn split(
     let merge = Merge::new(kind, Rc::clone(&plan), !command.is_read_only(), worker.limits.merge_reply_bytes);
     let seq = inner.expect(session, command, NO_SLOT, CellState::Merging(Box::new(merge)));
     for (part, part_plan) in plan.parts().iter().enumerate() {
-        let errand = Errand {
-            session: Rc::clone(session),
-            seq,
-            part: part as u16,
-            split: true,
-            slot: part_plan.slot,
-            command,
-            resp: inner.client.resp,
-            redirects: 0,
-            waiting_since: 0,
-        };
+        let errand = Errand::new(session, seq, NO_SLOT, command, inner.client.resp);
+        let errand = errand.part(part as u16, part_plan.slot);
         let bytes = PartBytes::new(*args, &plan, part, step);
         worker.send_new(inner, errand, None, bytes.len(), |run| bytes.write(run));
     }

@@ -70,6 +70,7 @@ impl WorkerContext {
         let owed = inner.pending.len();
         inner.pending.clear();
         inner.release_order(self);
+        inner.drop_operation();
         inner.writer = None;
         inner.waker = None;
         inner.partial = None;
