@@ -76,6 +76,8 @@ proxy_errors! {
         "The parts of a split read are larger together than `merge-reply-bytes`.";
     BadReply, "bad_reply", Maybe, "ERR slotway: the node sent a reply that does not fit the request",
         "A node's reply was not valid RESP or not of the form the command's parts need.";
+    TransactionTooLarge, "transaction_too_large", No, "ERR slotway: the transaction is larger than transaction-bytes or transaction-commands",
+        "Between MULTI and EXEC more was queued than `transaction-bytes` or `transaction-commands` allow.";
     NoAuth, "no_auth", No, "NOAUTH Authentication required.",
         "A password is configured and the client has not given it.";
     MaxClients, "max_clients", No, "ERR max number of clients reached",

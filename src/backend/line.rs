@@ -190,6 +190,11 @@ impl Line {
         self.reply().await
     }
 
+    /// True when the connection broke, or the node said something nobody asked for.
+    pub fn is_lost(&mut self) -> bool {
+        !self.is_quiet()
+    }
+
     /// True while the node has sent nothing that was not asked for, and has not closed its side.
     fn is_quiet(&mut self) -> bool {
         let mut byte = [0; 1];

@@ -92,7 +92,7 @@ impl WorkerContext {
     /// The node that owns `slot`; for a request without keys the first reachable primary from a place
     /// that depends on the client, so that one client stays with one node.
     #[inline]
-    pub(super) fn owner(&self, slot: u16, client: u64) -> Option<NodeId> {
+    pub fn owner(&self, slot: u16, client: u64) -> Option<NodeId> {
         let table = self.table.borrow();
         if slot != NO_SLOT {
             return table.primary(slot);

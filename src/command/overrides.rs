@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::options::OptionScan;
 use super::{LocalCommand, SplitKind};
 use crate::operation::OperationKind;
+use crate::session::transaction::TransactionCommand;
 
 /// The decisions built in, as text.
 pub const BUILT_IN: &str = include_str!("overrides.toml");
@@ -22,6 +23,8 @@ pub struct Override {
     pub split: Option<SplitKind>,
     /// Answered by the proxy.
     pub local: Option<LocalCommand>,
+    /// Begins, ends or guards a transaction.
+    pub transaction: Option<TransactionCommand>,
     /// Done by an operation of the proxy's own.
     pub operation: Option<OperationKind>,
     /// Refused.

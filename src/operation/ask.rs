@@ -39,6 +39,27 @@ impl Operation {
         }
     }
 
+    /// The primary of `slot` (of any shard, for [`NO_SLOT`]), once there is one.
+    ///
+    /// # Errors
+    /// None for longer than `owner-wait`.
+    pub async fn owner(&self, slot: u16) -> Result<NodeId, ProxyError> {
+        let until = self.worker.clock.now() + self.worker.limits.owner_wait;
+        loop {
+            let changed = self.worker.changed.notified();
+            if let Some(node) = self.worker.owner(slot, self.session.id)
+                && self.worker.topology.node(node).is_some_and(|node| node.is_up())
+            {
+                return Ok(node);
+            }
+            self.worker.topology.report(Event::Refresh(Trigger::Uncovered));
+            if self.worker.clock.tick() >= until {
+                return Err(ProxyError::ClusterDown);
+            }
+            let _looked = tokio::time::timeout(LOOK_AGAIN, changed).await;
+        }
+    }
+
     /// The shared lane to `node`, once it is connected.
     async fn ready_lane(&self, node: NodeId) -> Result<Rc<Lane>, CallError> {
         let until = self.worker.clock.now() + self.worker.limits.owner_wait;

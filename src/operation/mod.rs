@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 
 pub mod ask;
 mod keyspace;
+pub mod watch;
 
 use crate::backend::ticket::{Errand, NO_SLOT};
 use crate::command::Command;
@@ -35,6 +36,12 @@ use crate::worker::WorkerContext;
 pub enum OperationKind {
     /// DBSIZE.
     Dbsize,
+    /// WATCH.
+    Watch,
+    /// UNWATCH, after a WATCH.
+    Unwatch,
+    /// EXEC, after a WATCH.
+    Exec,
 }
 
 impl OperationKind {
@@ -42,7 +49,13 @@ impl OperationKind {
     pub fn words(self) -> &'static str {
         match self {
             Self::Dbsize => "all shards",
+            Self::Watch | Self::Unwatch | Self::Exec => "dedicated connection",
         }
+    }
+
+    /// True for what does not wait inside a transaction, and goes to the owner of its keys like any command.
+    pub fn is_routed_in_transaction(self) -> bool {
+        false
     }
 }
 
@@ -131,6 +144,9 @@ async fn run(operation: Operation, kind: OperationKind) {
     operation.alone().await;
     let reply = match kind {
         OperationKind::Dbsize => keyspace::dbsize(&operation).await,
+        OperationKind::Watch => watch::watch(&operation).await,
+        OperationKind::Unwatch => watch::unwatch(&operation).await,
+        OperationKind::Exec => watch::exec(&operation).await,
     };
     operation.finish(reply);
 }

@@ -56,9 +56,19 @@ fn forward(
     }
 }
 
-struct CrossSlot;
+/// The keys lie in several slots.
+#[derive(Debug)]
+pub struct CrossSlot;
 
-fn slot_of_keys(session: &Rc<Session>, command: &'static Command, args: &Args<'_>) -> Result<u16, CrossSlot> {
+/// The slot of all keys of a request, or [`NO_SLOT`] when it has none.
+///
+/// # Errors
+/// They lie in several.
+pub fn slot_of_keys(
+    session: &Rc<Session>,
+    command: &'static Command,
+    args: &Args<'_>,
+) -> Result<u16, CrossSlot> {
     let mut keys = session.worker().key_indexes.borrow_mut();
     keys.clear();
     if find_keys(command, args, &mut keys).is_err() {

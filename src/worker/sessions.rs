@@ -71,6 +71,8 @@ impl WorkerContext {
         inner.pending.clear();
         inner.release_order(self);
         inner.drop_operation();
+        inner.transaction = None;
+        inner.watch = None;
         inner.writer = None;
         inner.waker = None;
         inner.partial = None;
