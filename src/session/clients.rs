@@ -2,6 +2,7 @@
 //! together. The only commands that need other workers; it asks them by letter and waits off the path.
 //! The asking client sends nothing more until it has its answer.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use tokio::sync::oneshot;
@@ -12,6 +13,7 @@ use super::{OTHER_LANE, Session, SessionInner};
 use crate::backend::ticket::{Errand, NO_SLOT};
 use crate::command::Command;
 use crate::command::local::{ClientFilter, ClientIo, ClientsRequest, KillFilter, Unblock, client_line};
+use crate::error::ProxyError;
 use crate::protocol::encode;
 use crate::telemetry::CloseReason;
 use crate::worker::WorkerContext;
@@ -20,8 +22,8 @@ use crate::worker::mailbox::{Letter, Process};
 /// What one worker answers.
 #[derive(Debug, Default)]
 pub struct Told {
-    /// Lines of CLIENT LIST.
-    lines: String,
+    /// Lines of CLIENT LIST, by client.
+    lines: BTreeMap<u64, String>,
     /// Clients closed or unblocked.
     count: i64,
     /// The asking client is one of those to be closed.
@@ -50,16 +52,10 @@ pub fn perform(worker: &WorkerContext, request: &ClientsRequest, asking: u64) ->
 }
 
 /// A line for each of this worker's clients that `filter` lets through.
-fn describe(worker: &WorkerContext, filter: &ClientFilter) -> String {
-    let now_ms = worker.clock.now() / 1000;
-    let mut lines = String::new();
-    for session in worker.sessions.borrow().iter() {
-        let inner = session.inner();
-        if filter.matches(&inner.client) {
-            lines.push_str(&client_line(&inner.client, &inner.io(worker), worker.commands, now_ms));
-        }
-    }
-    lines
+fn describe(worker: &WorkerContext, filter: &ClientFilter) -> BTreeMap<u64, String> {
+    let sessions = worker.sessions.borrow();
+    let shown = sessions.iter().filter(|session| filter.matches(&session.inner().client));
+    shown.map(|session| (session.id, session.inner().line(worker))).collect()
 }
 
 /// Closes what `filter` lets through, but for the asking client, which has to get its answer first.
@@ -93,17 +89,7 @@ pub fn start(
 ) {
     let seq = inner.expect(session, command, NO_SLOT, CellState::Waiting);
     inner.epoch = OTHER_LANE;
-    let errand = Errand {
-        session: Rc::clone(session),
-        seq,
-        part: 0,
-        split: false,
-        slot: NO_SLOT,
-        command,
-        resp: inner.client.resp,
-        redirects: 0,
-        waiting_since: 0,
-    };
+    let errand = Errand::new(session, seq, NO_SLOT, command, inner.client.resp);
     tokio::task::spawn_local(gather(Rc::clone(session.worker()), errand, request));
 }
 
@@ -124,7 +110,7 @@ async fn gather(worker: Rc<WorkerContext>, errand: Errand, request: ClientsReque
                 Err(_) => Told::default(),
             }
         };
-        all.lines.push_str(&told.lines);
+        all.lines.extend(told.lines);
         all.count += told.count;
         all.asking |= told.asking;
     }
@@ -133,15 +119,17 @@ async fn gather(worker: Rc<WorkerContext>, errand: Errand, request: ClientsReque
         inner.closing = Some(CloseReason::Killed);
         inner.wake();
     }
-    let frame = answer(&request, &all, errand.resp);
-    errand.session.deliver(&errand, &frame, None);
+    match answer(&request, &all, errand.resp, worker.limits.merge_reply_bytes) {
+        Ok(frame) => errand.session.deliver(&errand, &frame, None),
+        Err(error) => errand.session.fail(&errand, error),
+    }
 }
 
 /// Whether worker `index` may have a client that `request` is about.
 fn concerns(process: &Process, request: &ClientsRequest, index: usize) -> bool {
     let lives_there = |id: &u64| process.registry.get(id).is_some_and(|at| *at == index);
     match request {
-        ClientsRequest::List(ClientFilter::Ids(ids)) => ids.iter().any(lives_there),
+        ClientsRequest::List(ClientFilter::Ids { asked, .. }) => asked.iter().any(lives_there),
         ClientsRequest::Kill(KillFilter { id: Some(id), .. }) | ClientsRequest::Unblock(id, _) => {
             lives_there(id)
         }
@@ -149,10 +137,10 @@ fn concerns(process: &Process, request: &ClientsRequest, index: usize) -> bool {
     }
 }
 
-fn answer(request: &ClientsRequest, all: &Told, resp: Resp) -> Vec<u8> {
+fn answer(request: &ClientsRequest, all: &Told, resp: Resp, limit: u64) -> Result<Vec<u8>, ProxyError> {
     let mut out = Vec::new();
     match request {
-        ClientsRequest::List(_) => encode::verbatim(&mut out, resp, &all.lines),
+        ClientsRequest::List(filter) => encode::verbatim(&mut out, resp, &list(filter, &all.lines, limit)?),
         ClientsRequest::Kill(KillFilter { old_form: true, .. }) if all.count == 0 => {
             encode::error(&mut out, "ERR No such client");
         }
@@ -161,7 +149,20 @@ fn answer(request: &ClientsRequest, all: &Told, resp: Resp) -> Vec<u8> {
         }
         _ => encode::simple(&mut out, "OK"),
     }
-    out
+    Ok(out)
+}
+
+/// All lines in Redis' order: by age, or as they were asked for.
+fn list(filter: &ClientFilter, lines: &BTreeMap<u64, String>, limit: u64) -> Result<String, ProxyError> {
+    let shown: Vec<&String> = match filter {
+        ClientFilter::Ids { asked, .. } => asked.iter().filter_map(|id| lines.get(id)).collect(),
+        _ => lines.values().collect(),
+    };
+    let len: usize = shown.iter().map(|line| line.len()).sum();
+    if len as u64 > limit {
+        return Err(ProxyError::MergeTooLarge);
+    }
+    Ok(shown.into_iter().map(String::as_str).collect())
 }
 
 impl Session {
@@ -186,6 +187,15 @@ impl SessionInner {
         }
     }
 
+    /// Answers CLIENT INFO.
+    pub fn describe(&self, worker: &WorkerContext, out: &mut Vec<u8>) {
+        encode::verbatim(out, self.client.resp, &self.line(worker));
+    }
+
+    fn line(&self, worker: &WorkerContext) -> String {
+        client_line(&self.client, &self.io(worker), worker.commands, worker.clock.now() / 1000)
+    }
+
     /// What CLIENT LIST says beside the client's state.
     fn io(&self, worker: &WorkerContext) -> ClientIo {
         let (query_bytes, query_free) =
@@ -202,7 +212,8 @@ impl SessionInner {
             query_bytes,
             query_free,
             output_bytes: self.out.len(),
-            output_replies: self.pending.len(),
+            output_chunks: self.out.chunks(),
+            queued: self.transaction.as_ref().map_or(0, |transaction| transaction.len()),
             total_bytes: self.footprint(),
             ..ClientIo::default()
         }

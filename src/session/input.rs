@@ -156,7 +156,7 @@ fn postpone(
         _ => return false,
     };
     let args = Args::new(frame, scanner.spans());
-    inner.postponed = session.worker().is_paused(&args, inner.client.authenticated);
+    inner.postponed = session.worker().is_paused(&args, inner);
     if inner.postponed && matches!(scanned, Ok(Scanned::Inline(_))) {
         scanner.reset();
     }

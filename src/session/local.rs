@@ -13,6 +13,7 @@ use crate::config::Secret;
 use crate::error::ProxyError;
 use crate::protocol::request::Args;
 use crate::telemetry::CloseReason;
+use crate::worker::WorkerContext;
 use crate::worker::mailbox::Process;
 
 /// Answers `local` for this client.
@@ -23,10 +24,7 @@ pub fn answer(
     args: &Args<'_>,
 ) {
     let worker = session.worker();
-    let config = &worker.process.config;
-    let password = config.client_password.as_ref().map(Secret::expose);
-    let facts = &*worker.process;
-    let env = LocalEnv { table: worker.commands, config, password, facts };
+    let env = environment(worker);
     let mut frame = worker.pool.take();
     let resp = inner.client.resp;
     let after = crate::command::local::reply(&env, &mut inner.client, local, args, &mut frame);
@@ -41,6 +39,10 @@ pub fn answer(
             inner.closing = Some(CloseReason::Quit);
             inner.wake();
         }
+        After::Describe => {
+            inner.describe(worker, &mut frame);
+            inner.reply(session, command.class, &frame);
+        }
         After::Clients(request) => super::clients::start(session, inner, command, request),
         After::Replies(wanted) => {
             // Nothing is skipped while nothing is sent.
@@ -50,6 +52,7 @@ pub fn answer(
             inner.reply(session, command.class, &frame);
         }
         After::Reset => {
+            inner.reset_modes(session);
             if inner.pending.replies() == Replies::Off {
                 inner.pending.set_replies(Replies::On);
             }
@@ -57,6 +60,41 @@ pub fn answer(
         }
     }
     worker.pool.give(frame);
+}
+
+/// True for a command whose reply is not ready at once, or that changes how replies look: it can't stand
+/// inside a transaction.
+pub fn needs_more_than_bytes(local: LocalCommand, args: &Args<'_>) -> bool {
+    match local {
+        LocalCommand::Hello | LocalCommand::Auth | LocalCommand::Quit | LocalCommand::Reset => true,
+        LocalCommand::Client => ["list", "kill", "pause", "unpause", "unblock", "reply"]
+            .iter()
+            .any(|word| args.at(1).eq_ignore_ascii_case(word.as_bytes())),
+        _ => false,
+    }
+}
+
+/// The reply of a local command inside a transaction.
+pub fn answer_queued(
+    session: &Rc<Session>,
+    inner: &mut SessionInner,
+    local: LocalCommand,
+    args: &Args<'_>,
+) -> Vec<u8> {
+    let worker = session.worker();
+    let mut frame = Vec::new();
+    let after =
+        crate::command::local::reply(&environment(worker), &mut inner.client, local, args, &mut frame);
+    if after == After::Describe {
+        inner.describe(worker, &mut frame);
+    }
+    frame
+}
+
+fn environment(worker: &WorkerContext) -> LocalEnv<'_> {
+    let config = &worker.process.config;
+    let password = config.client_password.as_ref().map(Secret::expose);
+    LocalEnv { table: worker.commands, config, password, facts: &*worker.process }
 }
 
 /// What clients are told while no node has said its version: the one our command table is of.

@@ -8,8 +8,10 @@ use std::time::Duration;
 use super::WorkerContext;
 use super::clock::micros;
 use crate::command::local::PauseMode;
-use crate::command::{Command, Lookup};
+use crate::command::{Command, Handling, Lookup};
 use crate::protocol::request::Args;
+use crate::session::SessionInner;
+use crate::session::transaction::TransactionCommand;
 
 /// The pause of one worker.
 #[derive(Debug, Default)]
@@ -32,23 +34,29 @@ impl Pause {
         self.until.set(self.until.get().max(until));
     }
 
-    /// Whether a request is held back. One that would only get an error is not.
-    fn holds(&self, command: &Command, args: &Args, authenticated: bool) -> bool {
+    /// Whether a request of `client` is held back. One that would only get an error is not.
+    fn holds(&self, command: &Command, args: &Args, client: &SessionInner) -> bool {
+        let sends_writes = || {
+            command.handling == Handling::Transaction(TransactionCommand::Exec)
+                && client.transaction.as_ref().is_some_and(|transaction| transaction.may_replicate())
+        };
         let concerned = match self.mode.get() {
             PauseMode::Off => false,
-            PauseMode::Write => command.may_replicate(),
+            PauseMode::Write => command.may_replicate() || sends_writes(),
             PauseMode::All => true,
         };
-        concerned && command.arity_ok(args.len()) && (authenticated || command.allowed_without_auth())
+        concerned
+            && command.arity_ok(args.len())
+            && (client.client.authenticated || command.allowed_without_auth())
     }
 }
 
 impl WorkerContext {
-    /// Whether CLIENT PAUSE holds this request back.
+    /// Whether CLIENT PAUSE holds this request of `client` back.
     #[cold]
-    pub fn is_paused(&self, args: &Args, authenticated: bool) -> bool {
+    pub fn is_paused(&self, args: &Args, client: &SessionInner) -> bool {
         match self.commands.lookup(args) {
-            Lookup::Found(command) => self.pause.holds(command, args, authenticated),
+            Lookup::Found(command) => self.pause.holds(command, args, client),
             Lookup::UnknownCommand | Lookup::UnknownSubcommand(_) => false,
         }
     }

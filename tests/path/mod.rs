@@ -11,6 +11,7 @@ mod metrics;
 mod multi_key;
 mod own;
 mod pause;
+mod transactions;
 mod unix;
 mod values;
 mod versions;

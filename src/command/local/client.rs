@@ -15,7 +15,7 @@ const NAME_BYTES_MAX: usize = 4096;
 /// What is asked of the clients of all workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientsRequest {
-    /// CLIENT LIST, and CLIENT INFO with one's own id: a line for each.
+    /// CLIENT LIST: a line for each.
     List(ClientFilter),
     /// CLIENT KILL: close them.
     Kill(KillFilter),
@@ -54,7 +54,7 @@ pub(super) fn reply(client: &mut ClientState, args: &Args, out: &mut Vec<u8>) ->
     let name = args.at(1).to_ascii_lowercase();
     let done = match name.as_slice() {
         b"list" => ClientFilter::parse(args).map(|filter| After::Clients(ClientsRequest::List(filter))),
-        b"info" => Ok(After::Clients(ClientsRequest::List(ClientFilter::Ids(vec![client.id])))),
+        b"info" => Ok(After::Describe),
         b"kill" => {
             KillFilter::parse(args, client.id).map(|filter| After::Clients(ClientsRequest::Kill(filter)))
         }

@@ -11,8 +11,13 @@ pub enum ClientFilter {
     All,
     /// Those of a kind.
     Kind(ClientKind),
-    /// Those with these ids; sorted.
-    Ids(Vec<u64>),
+    /// Those with these ids.
+    Ids {
+        /// As they were asked for; one asked for twice is shown twice.
+        asked: Vec<u64>,
+        /// The same, sorted.
+        sorted: Vec<u64>,
+    },
 }
 
 /// Kinds of clients, as Redis tells them apart.
@@ -76,10 +81,10 @@ impl ClientFilter {
         if args.len() > 3 && option.eq_ignore_ascii_case(b"ID") {
             let ids: Option<Vec<i64>> = args.iter().skip(3).map(integer).collect();
             let ids = ids.ok_or("ERR Invalid client ID")?;
-            let mut ids: Vec<u64> = ids.into_iter().filter_map(|id| id.try_into().ok()).collect();
-            ids.sort_unstable();
-            ids.dedup();
-            return Ok(Self::Ids(ids));
+            let asked: Vec<u64> = ids.into_iter().filter_map(|id| id.try_into().ok()).collect();
+            let mut sorted = asked.clone();
+            sorted.sort_unstable();
+            return Ok(Self::Ids { asked, sorted });
         }
         Err(SYNTAX_ERROR.into())
     }
@@ -88,7 +93,7 @@ impl ClientFilter {
     pub fn matches(&self, client: &ClientState) -> bool {
         match self {
             Self::All => true,
-            Self::Ids(ids) => ids.binary_search(&client.id).is_ok(),
+            Self::Ids { sorted, .. } => sorted.binary_search(&client.id).is_ok(),
             Self::Kind(kind) => *kind == ClientKind::of(client),
         }
     }

@@ -26,8 +26,8 @@ pub struct ClientIo {
     pub query_free: usize,
     /// Bytes of replies not sent yet.
     pub output_bytes: usize,
-    /// Replies owed.
-    pub output_replies: usize,
+    /// Pieces they are kept in.
+    pub output_chunks: usize,
     /// All memory of the connection, in bytes.
     pub total_bytes: usize,
     /// Channels subscribed to.
@@ -67,7 +67,7 @@ pub fn client_line(client: &ClientState, io: &ClientIo, table: &CommandTable, no
         io.output_bytes,
         io.output_bytes,
         io.output_bytes,
-        io.output_replies,
+        io.output_chunks,
         io.output_bytes,
         io.total_bytes,
         names.lib_name,

@@ -94,6 +94,8 @@ pub enum After {
     Continue,
     /// Deliver the reply, then close the connection.
     Close,
+    /// CLIENT INFO; nothing is written yet: a `client_line` of the asking client.
+    Describe,
     /// Nothing is written yet: ask all workers.
     Clients(ClientsRequest),
     /// CLIENT REPLY: from this reply on, only those that are wanted.
