@@ -20,7 +20,8 @@ fn id(client: &mut Client) -> i64 {
 
 /// Fields of the one line of CLIENT INFO, or of a line of CLIENT LIST.
 fn fields(line: &str) -> HashMap<String, String> {
-    let pairs = line.trim_end().split(' ').filter_map(|field| field.split_once('='));
+    let pairs =
+        line.trim_start_matches("txt:").trim_end().split(' ').filter_map(|field| field.split_once('='));
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
@@ -134,7 +135,7 @@ fn list_shows_the_clients_of_all_workers() {
         assert_eq!(listed(me, ""), ["a", "b", "c", "d"]);
         assert_eq!(listed(me, "TYPE normal"), ["a", "b", "c", "d"]);
         assert_eq!(listed(me, "TYPE pubsub"), [""; 0]);
-        assert_eq!(listed(me, &format!("ID {} {} {} 99", ids[3], ids[1], ids[3])), ["b", "d"]);
+        assert_eq!(listed(me, &format!("ID {} {} {} 99", ids[3], ids[1], ids[3])), ["b", "d", "d"]);
     }
 }
 
