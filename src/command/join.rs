@@ -66,7 +66,8 @@ pub(super) fn decision_for(decisions: &Overrides, name: &str) -> Override {
         None => name
             .split_once('|')
             .and_then(|(container, _)| decisions.get(container))
-            .cloned()
+            // What differs is said of one command.
+            .map(|decision| Override { differs: None, differs_with: None, ..decision.clone() })
             .unwrap_or_default(),
     }
 }
