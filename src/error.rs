@@ -72,6 +72,8 @@ proxy_errors! {
         "The parts of a split read are larger together than `merge-reply-bytes`.";
     BadReply, "bad_reply", Maybe, "ERR slotway: the node sent a reply that does not fit the request",
         "A node's reply was not valid RESP or not of the form the command's parts need.";
+    KeysUnknown, "keys_unknown", No, "ERR slotway: the keys of this command cannot be told, so no shard can be chosen; it was not executed",
+        "A command learned from the cluster names no key, or neither its key specifications nor COMMAND GETKEYS at a node tell which arguments are keys.";
     NoAuth, "no_auth", No, "NOAUTH Authentication required.",
         "A password is configured and the client has not given it.";
     MaxClients, "max_clients", No, "ERR max number of clients reached",

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use super::pending::CellState;
+use super::pending::{Cell, CellState};
 use super::{Session, SessionInner};
 use crate::error::ProxyError;
 use crate::reply::merge::error_line;
@@ -72,6 +72,7 @@ impl SessionInner {
         let in_doubt = self.order.as_ref().is_some_and(|order| order.is_in_doubt(seq));
         let error = match self.pending.cell(seq) {
             Some(cell) if cell.held && !in_doubt => ProxyError::DeadlineUnsent,
+            Some(Cell { state: CellState::Asking(_), .. }) => ProxyError::DeadlineUnsent,
             Some(cell) if matches!(&cell.state, CellState::Merging(merge) if merge.is_write()) => {
                 ProxyError::PartlyFailed
             }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use bytes::{Buf, Bytes};
 
+use super::ask::Asking;
 use crate::backend::ticket::Errand;
 use crate::command::SplitKind;
 use crate::reply::merge::Merge;
@@ -23,6 +24,8 @@ const STASH_COMPACT: usize = 64 << 10;
 pub enum CellState {
     /// Nothing yet: the request is at a node or waits for one.
     Waiting,
+    /// Not sent: a node is asked for the keys of the request.
+    Asking(Box<Asking>),
     /// The parts of a split command; complete when none is left.
     Merging(Box<Merge>),
     /// A whole reply, at this place of the stash.
@@ -59,7 +62,7 @@ impl Cell {
     /// True while a node still owes something.
     pub fn is_open(&self) -> bool {
         match &self.state {
-            CellState::Waiting | CellState::Flowing => true,
+            CellState::Waiting | CellState::Asking(_) | CellState::Flowing => true,
             CellState::Merging(merge) => !merge.is_complete(),
             CellState::Stashed { .. } | CellState::Large(_) => false,
         }
@@ -193,12 +196,31 @@ impl Pending {
         let Some(cell) = self.cell(seq) else { return false };
         let dropped = match &cell.state {
             CellState::Waiting => 0,
+            CellState::Asking(asking) => asking.bytes.len(),
             CellState::Merging(merge) if !merge.is_complete() => merge.bytes(),
             _ => return false,
         };
         self.held_bytes -= dropped;
         self.stash(seq, frame);
         true
+    }
+
+    /// Keeps a request, which waits in its cell, until a node has told its keys.
+    pub fn ask(&mut self, seq: u32, asking: Asking) {
+        let Some(cell) = self.cell(seq) else { return };
+        let bytes = asking.bytes.len();
+        cell.state = CellState::Asking(Box::new(asking));
+        self.held_bytes += bytes;
+    }
+
+    /// The request kept by `ask`, to be sent now or refused; `None` when it was answered already.
+    pub fn asked(&mut self, seq: u32) -> Option<Asking> {
+        let cell = self.cell(seq).filter(|cell| matches!(cell.state, CellState::Asking(_)))?;
+        let CellState::Asking(asking) = std::mem::replace(&mut cell.state, CellState::Waiting) else {
+            return None;
+        };
+        self.held_bytes -= asking.bytes.len();
+        Some(*asking)
     }
 
     /// The reply of the front request begins to come in and passes through from now on.
@@ -335,7 +357,7 @@ impl Pending {
     pub fn set_held(&mut self, errand: &Errand, held: bool) -> bool {
         let Some(cell) = self.cell(errand.seq) else { return false };
         match &mut cell.state {
-            CellState::Waiting => {
+            CellState::Waiting | CellState::Asking(_) => {
                 cell.held = held;
                 true
             }
@@ -350,7 +372,7 @@ impl Pending {
     /// True when the request (or part) has no part of its reply yet.
     pub fn wants(&mut self, errand: &Errand) -> bool {
         match self.cell(errand.seq).map(|cell| &cell.state) {
-            Some(CellState::Waiting) => !errand.split,
+            Some(CellState::Waiting | CellState::Asking(_)) => !errand.split,
             Some(CellState::Merging(merge)) => errand.split && merge.wants(errand.part),
             _ => false,
         }
