@@ -30,6 +30,9 @@ pub use table::{Command, CommandTable, Lookup};
 
 pub use crate::telemetry::CommandClass;
 
+use crate::operation::OperationKind;
+use crate::session::transaction::TransactionCommand;
+
 use serde::Deserialize;
 
 /// Index of a command in the table; stable for the life of the process.
@@ -58,6 +61,10 @@ pub enum Handling {
     Split(SplitKind),
     /// Answered by the proxy itself.
     Local(LocalCommand),
+    /// Begins, ends or guards a transaction.
+    Transaction(TransactionCommand),
+    /// Done by an operation, which asks several nodes, or waits.
+    Operation(OperationKind),
     /// Learned from the cluster, with keys: as `Route` where its key specs tell the keys; where they do
     /// not (`asks`: they never do), a node is asked for them first.
     Learned {

@@ -7,8 +7,7 @@ use bytes::Bytes;
 
 use super::{Session, SessionInner};
 use crate::backend::ticket::Errand;
-use crate::command::learned::key_question;
-use crate::error::{Executed, ProxyError};
+use crate::error::ProxyError;
 use crate::reply::merge::error_line;
 use crate::worker::WorkerContext;
 use crate::worker::outgoing::LARGE;
@@ -27,9 +26,6 @@ impl Session {
         };
         if wanted {
             inner.settled_one(self, worker);
-        } else if std::ptr::eq(errand.command, key_question()) {
-            drop(inner);
-            super::ask::answered(self, errand, frame);
         }
     }
 
@@ -90,9 +86,6 @@ impl SessionInner {
     /// An errand ends in an error of the proxy's own.
     pub fn fail(&mut self, session: &Rc<Session>, errand: &Errand, error: ProxyError) {
         let worker = session.worker();
-        // Whatever became of the question for its keys, the request itself was not sent.
-        let asked = error.executed() != Executed::No && std::ptr::eq(errand.command, key_question());
-        let error = if asked { ProxyError::KeysUnknown } else { error };
         let part =
             errand.split && self.pending.merge_part(errand.seq, |merge| merge.fail_part(errand.part, error));
         if part || self.pending.settle(errand.seq, &error_line(error)) {
@@ -115,6 +108,9 @@ impl SessionInner {
         });
         if self.order.is_some() {
             worker.advance_later(session);
+        }
+        if self.operation.is_some() {
+            self.wake_operation();
         }
         // A part of a merge that is not complete changes nothing for the client.
         if !self.out.is_empty() || self.paused || self.read_closed || self.closing.is_some() {

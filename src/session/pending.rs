@@ -7,10 +7,10 @@ use std::rc::Rc;
 
 use bytes::{Buf, Bytes};
 
-use super::ask::Asking;
 use crate::backend::ticket::Errand;
 use crate::command::SplitKind;
 use crate::reply::merge::Merge;
+use crate::reply::splice::Splice;
 use crate::router::split::SplitPlan;
 use crate::telemetry::CommandClass;
 use crate::worker::outgoing::{LARGE, Outgoing};
@@ -24,8 +24,8 @@ const STASH_COMPACT: usize = 64 << 10;
 pub enum CellState {
     /// Nothing yet: the request is at a node or waits for one.
     Waiting,
-    /// Not sent: a node is asked for the keys of the request.
-    Asking(Box<Asking>),
+    /// Nothing yet; replies of our own go between the elements of the node's.
+    Splicing(Box<Splice>),
     /// The parts of a split command; complete when none is left.
     Merging(Box<Merge>),
     /// A whole reply, at this place of the stash.
@@ -62,7 +62,7 @@ impl Cell {
     /// True while a node still owes something.
     pub fn is_open(&self) -> bool {
         match &self.state {
-            CellState::Waiting | CellState::Asking(_) | CellState::Flowing => true,
+            CellState::Waiting | CellState::Splicing(_) | CellState::Flowing => true,
             CellState::Merging(merge) => !merge.is_complete(),
             CellState::Stashed { .. } | CellState::Large(_) => false,
         }
@@ -142,7 +142,7 @@ impl Pending {
         let front = seq == self.first;
         let Some(cell) = self.cells.get_mut(seq.wrapping_sub(self.first) as usize) else { return false };
         if !matches!(cell.state, CellState::Waiting) {
-            return false;
+            return self.answer_spliced(seq, frame, out, pool);
         }
         if front {
             out.append(frame, || pool.take());
@@ -157,12 +157,27 @@ impl Pending {
         true
     }
 
+    #[cold]
+    fn answer_spliced(&mut self, seq: u32, frame: &[u8], out: &mut Outgoing, pool: &BufferPool) -> bool {
+        let Some(cell) = self.cell(seq) else { return false };
+        let CellState::Splicing(splice) = &cell.state else { return false };
+        let whole = splice.apply(frame);
+        cell.state = CellState::Waiting;
+        self.answer(seq, whole.as_deref().unwrap_or(frame), out, pool)
+    }
+
     /// As `answer`, for a reply that need not be copied.
-    pub fn answer_large(&mut self, seq: u32, frame: Bytes, out: &mut Outgoing) -> bool {
+    pub fn answer_large(&mut self, seq: u32, mut frame: Bytes, out: &mut Outgoing) -> bool {
         let front = self.is_front(seq);
         let Some(cell) = self.cell(seq) else { return false };
-        if !matches!(cell.state, CellState::Waiting) {
-            return false;
+        match &cell.state {
+            CellState::Waiting => {}
+            CellState::Splicing(splice) => {
+                if let Some(whole) = splice.apply(&frame) {
+                    frame = whole.into();
+                }
+            }
+            _ => return false,
         }
         self.open -= 1;
         if front {
@@ -195,32 +210,13 @@ impl Pending {
     pub fn settle(&mut self, seq: u32, frame: &[u8]) -> bool {
         let Some(cell) = self.cell(seq) else { return false };
         let dropped = match &cell.state {
-            CellState::Waiting => 0,
-            CellState::Asking(asking) => asking.bytes.len(),
+            CellState::Waiting | CellState::Splicing(_) => 0,
             CellState::Merging(merge) if !merge.is_complete() => merge.bytes(),
             _ => return false,
         };
         self.held_bytes -= dropped;
         self.stash(seq, frame);
         true
-    }
-
-    /// Keeps a request, which waits in its cell, until a node has told its keys.
-    pub fn ask(&mut self, seq: u32, asking: Asking) {
-        let Some(cell) = self.cell(seq) else { return };
-        let bytes = asking.bytes.len();
-        cell.state = CellState::Asking(Box::new(asking));
-        self.held_bytes += bytes;
-    }
-
-    /// The request kept by `ask`, to be sent now or refused; `None` when it was answered already.
-    pub fn asked(&mut self, seq: u32) -> Option<Asking> {
-        let cell = self.cell(seq).filter(|cell| matches!(cell.state, CellState::Asking(_)))?;
-        let CellState::Asking(asking) = std::mem::replace(&mut cell.state, CellState::Waiting) else {
-            return None;
-        };
-        self.held_bytes -= asking.bytes.len();
-        Some(*asking)
     }
 
     /// The reply of the front request begins to come in and passes through from now on.
@@ -357,7 +353,7 @@ impl Pending {
     pub fn set_held(&mut self, errand: &Errand, held: bool) -> bool {
         let Some(cell) = self.cell(errand.seq) else { return false };
         match &mut cell.state {
-            CellState::Waiting | CellState::Asking(_) => {
+            CellState::Waiting | CellState::Splicing(_) => {
                 cell.held = held;
                 true
             }
@@ -372,7 +368,7 @@ impl Pending {
     /// True when the request (or part) has no part of its reply yet.
     pub fn wants(&mut self, errand: &Errand) -> bool {
         match self.cell(errand.seq).map(|cell| &cell.state) {
-            Some(CellState::Waiting | CellState::Asking(_)) => !errand.split,
+            Some(CellState::Waiting | CellState::Splicing(_)) => !errand.split,
             Some(CellState::Merging(merge)) => errand.split && merge.wants(errand.part),
             _ => false,
         }
@@ -382,7 +378,9 @@ impl Pending {
     pub fn each_slot_at_node(&self, mut each: impl FnMut(u16)) {
         for cell in &self.cells {
             match &cell.state {
-                CellState::Waiting | CellState::Flowing if !cell.held => each(cell.slot),
+                CellState::Waiting | CellState::Splicing(_) | CellState::Flowing if !cell.held => {
+                    each(cell.slot)
+                }
                 CellState::Merging(merge) => merge.slots_at_node().for_each(&mut each),
                 _ => {}
             }
