@@ -139,7 +139,7 @@ mod tests {
             "mset                            -3  split, all OK       1..-1 step 2",
             "eval                            -3  route by key        #2",
             "sort                            -2  route by key        1, after STORE",
-            "multi                            1  refused: later      -                           transactions",
+            "multi                            1  transaction         -                           all keys",
         ] {
             assert!(text.lines().any(|l| l.starts_with(expected)), "{expected}\n{text}");
         }

@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
 use std::task::Waker;
 
+pub mod cell;
 pub mod deliver;
 pub mod dispatch;
 pub mod expire;

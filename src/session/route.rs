@@ -107,10 +107,11 @@ pub fn split(
     };
     let merge = Merge::new(kind, Rc::clone(&plan), !command.is_read_only(), worker.limits.merge_reply_bytes);
     let seq = inner.expect(session, command, NO_SLOT, CellState::Merging(Box::new(merge)));
+    let name = crate::router::split::name(args);
     for (part, part_plan) in plan.parts().iter().enumerate() {
         let errand = Errand::new(session, seq, NO_SLOT, command, inner.client.resp);
         let errand = errand.part(part as u16, part_plan.slot);
-        let bytes = PartBytes::new(*args, &plan, part, step);
+        let bytes = PartBytes::new(*args, name, &plan, part, step);
         worker.send_new(inner, errand, None, bytes.len(), |run| bytes.write(run));
     }
 }
