@@ -84,6 +84,7 @@ pub(super) fn words(command: &Command) -> &'static str {
         (Handling::Route, _) if command.key_rule == KeyRule::None => "any primary",
         (Handling::Route, _) if command.key_rule == KeyRule::Slot => "route by slot",
         (Handling::Route, _) => "route by key",
+        (Handling::Learned { .. }, _) => "route by key, learned",
         (Handling::Split(SplitKind::ByPosition), _) => "split, by position",
         (Handling::Split(SplitKind::Sum), _) => "split, sum",
         (Handling::Split(SplitKind::AllOk), _) => "split, all OK",

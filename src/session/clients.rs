@@ -193,7 +193,7 @@ impl SessionInner {
     }
 
     fn line(&self, worker: &WorkerContext) -> String {
-        client_line(&self.client, &self.io(worker), worker.commands, worker.clock.now() / 1000)
+        client_line(&self.client, &self.io(worker), worker.clock.now() / 1000)
     }
 
     /// What CLIENT LIST says beside the client's state.

@@ -5,10 +5,13 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::dispatch::Frame;
 use super::state::Replies;
 use super::{OTHER_LANE, Session, SessionInner};
+use crate::backend::ticket::NO_SLOT;
+use crate::command::learned::key_question;
 use crate::command::local::{After, Facts, Gauges, LocalEnv};
-use crate::command::{Command, CommandTable, LocalCommand};
+use crate::command::{Command, CommandTable, LearnedTable, LocalCommand};
 use crate::config::Secret;
 use crate::error::ProxyError;
 use crate::protocol::request::Args;
@@ -24,7 +27,8 @@ pub fn answer(
     args: &Args<'_>,
 ) {
     let worker = session.worker();
-    let env = environment(worker);
+    let learned = worker.topology.learned();
+    let env = environment(worker, &learned);
     let mut frame = worker.pool.take();
     let resp = inner.client.resp;
     let after = crate::command::local::reply(&env, &mut inner.client, local, args, &mut frame);
@@ -42,6 +46,10 @@ pub fn answer(
         After::Describe => {
             inner.describe(worker, &mut frame);
             inner.reply(session, command.class, &frame);
+        }
+        After::AskNode => {
+            let frame = Frame { bytes: args.frame(), shared: None };
+            super::route::forward(session, inner, key_question(), frame, NO_SLOT);
         }
         After::Clients(request) => super::clients::start(session, inner, command, request),
         After::Replies(wanted) => {
@@ -82,19 +90,25 @@ pub fn answer_queued(
     args: &Args<'_>,
 ) -> Vec<u8> {
     let worker = session.worker();
+    let learned = worker.topology.learned();
     let mut frame = Vec::new();
-    let after =
-        crate::command::local::reply(&environment(worker), &mut inner.client, local, args, &mut frame);
-    if after == After::Describe {
-        inner.describe(worker, &mut frame);
+    let env = environment(worker, &learned);
+    match crate::command::local::reply(&env, &mut inner.client, local, args, &mut frame) {
+        After::Describe => inner.describe(worker, &mut frame),
+        After::AskNode => {
+            let text =
+                "ERR slotway: the keys of a learned command are a node's to tell, outside a transaction";
+            crate::protocol::encode::error(&mut frame, text);
+        }
+        _ => {}
     }
     frame
 }
 
-fn environment(worker: &WorkerContext) -> LocalEnv<'_> {
+fn environment<'a>(worker: &'a WorkerContext, learned: &'a LearnedTable) -> LocalEnv<'a> {
     let config = &worker.process.config;
     let password = config.client_password.as_ref().map(Secret::expose);
-    LocalEnv { table: worker.commands, config, password, facts: &*worker.process }
+    LocalEnv { table: worker.commands, learned, config, password, facts: &*worker.process }
 }
 
 /// What clients are told while no node has said its version: the one our command table is of.

@@ -13,6 +13,7 @@ pub mod deliver;
 pub mod dispatch;
 pub mod expire;
 pub mod input;
+pub mod learned;
 pub mod local;
 pub mod modes;
 pub mod order;

@@ -55,7 +55,11 @@ impl WorkerContext {
     /// Whether CLIENT PAUSE holds this request of `client` back.
     #[cold]
     pub fn is_paused(&self, args: &Args, client: &SessionInner) -> bool {
-        match self.commands.lookup(args) {
+        let found = match self.commands.lookup(args) {
+            Lookup::Found(command) => Lookup::Found(command),
+            missing => self.topology.learned().lookup(missing, args),
+        };
+        match found {
             Lookup::Found(command) => self.pause.holds(command, args, client),
             Lookup::UnknownCommand | Lookup::UnknownSubcommand(_) => false,
         }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use slotway::command::local::{self, After, ClientIo, ClientsRequest, Facts, Gauges, LocalEnv};
-use slotway::command::{CommandTable, Handling, Lookup};
+use slotway::command::{CommandTable, Handling, LearnedTable, Lookup};
 use slotway::config::Config;
 use slotway::error::ProxyError;
 use slotway::protocol::encode;
@@ -89,17 +89,18 @@ impl Ours {
         let Handling::Local(local) = command.handling_for(&args) else {
             panic!("{} is not local", command.name)
         };
-        self.client.last_command = Some(command.id);
+        self.client.last_command = Some(command);
         let facts = FixedFacts(self.version.clone());
-        let config = Config::default();
-        let env = LocalEnv { table, config: &config, password: self.password, facts: &facts };
+        let (config, learned) = (Config::default(), LearnedTable::default());
+        let env =
+            LocalEnv { table, learned: &learned, config: &config, password: self.password, facts: &facts };
         let after = local::reply(&env, &mut self.client, local, &args, &mut out);
         let shown = match &after {
             After::Describe => true,
             After::Clients(ClientsRequest::List(filter)) => filter.matches(&self.client),
             _ => return (out, after),
         };
-        let line = local::client_line(&self.client, &ClientIo::default(), table, 0);
+        let line = local::client_line(&self.client, &ClientIo::default(), 0);
         encode::verbatim(&mut out, self.client.resp, if shown { &line } else { "" });
         (out, after)
     }

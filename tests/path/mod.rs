@@ -3,7 +3,6 @@
 mod auth;
 mod clients;
 mod commands;
-mod differential;
 mod forms;
 mod framing;
 mod harness;

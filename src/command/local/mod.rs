@@ -23,7 +23,7 @@ pub use client_list::{ClientIo, client_line};
 
 use std::time::Instant;
 
-use super::{CommandTable, LocalCommand};
+use super::{CommandTable, LearnedTable, LocalCommand};
 use crate::config::Config;
 use crate::protocol::request::Args;
 use crate::session::state::{ClientState, Replies};
@@ -36,6 +36,8 @@ pub struct LocalEnv<'a> {
     pub table: &'static CommandTable,
     /// The configuration.
     pub config: &'a Config,
+    /// What the cluster has beyond it.
+    pub learned: &'a LearnedTable,
     /// What clients must AUTH with; `None` where they need not.
     pub password: Option<&'a [u8]>,
     /// What HELLO and INFO tell of the process.
@@ -96,6 +98,8 @@ pub enum After {
     Close,
     /// CLIENT INFO; nothing is written yet: a `client_line` of the asking client.
     Describe,
+    /// Nothing is written: any node can answer the request as it is, and nobody else as well.
+    AskNode,
     /// Nothing is written yet: ask all workers.
     Clients(ClientsRequest),
     /// CLIENT REPLY: from this reply on, only those that are wanted.
@@ -126,7 +130,7 @@ pub fn reply(
         LocalCommand::Time => connection::time(out),
         LocalCommand::Hello => auth::hello(env, client, args, out),
         LocalCommand::Auth => auth::auth(env, client, args, out),
-        LocalCommand::Command => commands::reply(env, client.resp, args, out),
+        LocalCommand::Command => return commands::reply(env, client.resp, args, out),
         LocalCommand::Client => return client::reply(client, args, out),
         LocalCommand::Info => info::reply(env, client.resp, args, out),
         LocalCommand::Cluster => cluster::reply(env, client, args, out),
