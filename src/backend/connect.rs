@@ -157,6 +157,7 @@ async fn serve(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, transport: Transport
         inner.condemned = None;
         inner.waker = None;
     }
+    *lane.loaded.borrow_mut() = Default::default();
     lane.down_since.set(0);
     lane.state.set(LaneState::Ready);
     worker.counters.backend_connections(lane.key.node, 1);

@@ -72,6 +72,12 @@ impl WorkerContext {
         }
     }
 
+    /// The lane a new request for `slot` takes now, if it is connected.
+    pub fn ready_lane(&self, slot: u16, client: u64, resp: Resp) -> Option<Rc<Lane>> {
+        let node = self.owner(slot, client)?;
+        self.lanes.borrow().get(node, resp).filter(|lane| lane.is_ready()).map(Rc::clone)
+    }
+
     #[cold]
     pub(super) fn park_new(self: &Rc<Self>, inner: &mut SessionInner, mut parcel: Parcel) {
         let way = self.way(&mut parcel);
@@ -202,6 +208,9 @@ impl WorkerContext {
         let waiting_since = match way {
             Way::Open(lane) => {
                 let asking = matches!(parcel.aim, Aim::Node { asking: true, .. });
+                if parcel.errand.command.class == CommandClass::Script || parcel.errand.before > 0 {
+                    self.load_scripts_of(&lane, &parcel.errand, &parcel.bytes);
+                }
                 return lane
                     .resend(self, parcel, asking)
                     .map_err(|errand| (errand, ProxyError::NodeQueueFull));

@@ -43,6 +43,7 @@ use crate::backend::waiting::WaitingRoom;
 use crate::command::CommandTable;
 use crate::protocol::scan::RequestScanner;
 use crate::session::Session;
+use crate::session::script::Loaded;
 use crate::telemetry::Counters;
 use crate::topology::Topology;
 use crate::topology::table::SlotTable;
@@ -94,6 +95,8 @@ pub struct WorkerContext {
     pub scratch: RefCell<Box<[u8]>>,
     /// The scanner of requests that come whole.
     pub scanner: Cell<RequestScanner>,
+    /// Scripts whose bodies the process has.
+    pub noted_scripts: RefCell<Loaded>,
     /// Room for the places of keys.
     pub key_indexes: RefCell<Vec<u32>>,
     /// Sessions whose held requests may be able to go on.
@@ -129,6 +132,7 @@ impl WorkerContext {
             pool: BufferPool::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             scanner: Cell::default(),
+            noted_scripts: RefCell::default(),
             key_indexes: RefCell::default(),
             ordering: RefCell::default(),
             sessions_in_order: Cell::new(0),

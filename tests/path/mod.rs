@@ -7,6 +7,7 @@ mod framing;
 mod harness;
 mod metrics;
 mod multi_key;
+mod scripts;
 mod transactions;
 mod unix;
 mod values;
