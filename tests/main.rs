@@ -12,6 +12,7 @@ mod support;
 mod commands;
 mod contract;
 mod faults;
+mod learned;
 mod path;
 mod scanner;
 mod tidy;
