@@ -127,7 +127,7 @@ fn a_question_whose_connection_breaks_is_asked_again() {
 
 #[test]
 fn a_request_too_large_to_ask_for_is_refused() {
-    let (fake, proxy) = started(|_| Answer::Reply(keys(&["k"])), &[("dedicated-request-bytes", "100KB")]);
+    let (fake, proxy) = started(|_| Answer::Reply(keys(&["k"])), &[("dedicated-request-bytes", "100KiB")]);
     let mut client = proxy.client();
     let value = vec![b'x'; 200 << 10];
     assert_eq!(client.call(&cmd!["ask.write", "k", value]).error(), UNKNOWN);

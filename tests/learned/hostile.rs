@@ -44,9 +44,8 @@ fn known_commands_stay_what_they_are() {
     }
     let owner = fake.owner(slot(b"a"));
     assert_eq!(arrived(&fake).iter().map(|seen| seen.node).collect::<Vec<_>>(), [owner, owner]);
-    assert!(
-        client.call(&words("SET k v x y z a")).error().contains("wrong number") || arrived(&fake).len() == 3
-    );
+    client.ok(&words("SET k v x y z a"));
+    assert_eq!(arrived(&fake).last().map(|seen| seen.node), Some(fake.owner(slot(b"k"))));
     let before = arrived(&fake).len();
     for line in ["shutdown", "debug sleep 1", "config peek", "client peek", "SHUTDOWN"] {
         assert!(client.call(&words(line)).error().contains("slotway"), "{line}");
@@ -243,7 +242,7 @@ fn a_hundred_thousand_commands_and_endless_changes_do_not_grow_the_process() {
     };
     let (fake, told) = announcing(&flood(0), |_| Answer::Standard);
     let config =
-        [("refresh-interval", "100ms"), ("learned-commands-bytes", "16MB"), ("connect-timeout", "5s")];
+        [("refresh-interval", "100ms"), ("learned-commands-bytes", "16MiB"), ("connect-timeout", "5s")];
     let proxy = Proxy::start(fake.addrs(), &config);
     let full = |what: &str| {
         proxy.wait_metric("slotway_learned_commands", &[], |count| count <= 2_000.0);
@@ -261,14 +260,13 @@ fn a_hundred_thousand_commands_and_endless_changes_do_not_grow_the_process() {
 
 #[test]
 fn the_bytes_of_definitions_are_bounded() {
-    let long = "x".repeat(3_000);
     let commands: Vec<Announced> =
-        (0..10).map(|n| Announced::new(&format!("big.{n}"), &format!("readonly {long}"))).collect();
+        (0..100).map(|n| Announced::new(&format!("small.{n}"), "readonly")).collect();
     let (fake, _told) = announcing(&commands, |_| Answer::Standard);
-    let proxy = Proxy::start(fake.addrs(), &[("learned-commands-bytes", "40KB")]);
+    let proxy = Proxy::start(fake.addrs(), &[("learned-commands-bytes", "40KiB")]);
     let learned = proxy.metrics().sum("slotway_learned_commands", &[]);
-    assert!((5.0..10.0).contains(&learned), "{learned}");
+    assert!((10.0..90.0).contains(&learned), "{learned}");
     assert!(proxy.log().contains("learned-commands-bytes"), "{}", proxy.log());
     let off = Proxy::start(fake.addrs(), &[("learned-commands-max", "0")]);
-    assert!(is_unknown(&off.client().call(&words("big.0"))));
+    assert!(is_unknown(&off.client().call(&words("small.0"))));
 }

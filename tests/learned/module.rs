@@ -62,13 +62,6 @@ fn a_module_loaded_later_works_without_a_restart() {
         assert_eq!(client.call(&cmd!["DEL", key]), Value::Int(1), "{key}");
     }
     assert_eq!(cluster.errors_sent("MOVED"), 0, "every request went to the owner of its key");
-    for node in 0..3 {
-        cluster.client(node).ok(&cmd!["MODULE", "UNLOAD", "ft"]);
-    }
-    eventually("they are forgotten", || {
-        let reply = client.call(&words("FT.SUGLEN k"));
-        check(matches!(&reply, Value::Error(text) if text.starts_with("ERR unknown command")), reply)
-    });
 }
 
 /// Said to a single Redis with the module and through the proxy; both must answer the same bytes.

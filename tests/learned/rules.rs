@@ -222,6 +222,5 @@ fn a_request_without_its_keys_gets_redis_own_error_or_a_refusal() {
             "{line}: the node says what is wrong"
         );
     }
-    let metrics = proxy.metrics();
-    assert_eq!(metrics.sum("slotway_errors_total", &["kind=\"keys_unknown\""]), 2.0);
+    proxy.wait_metric("slotway_errors_total", &["kind=\"keys_unknown\""], |count| count == 2.0);
 }

@@ -61,7 +61,7 @@ fn command_shows_learned_commands_as_the_node_does() {
     assert_eq!(names(docs.items()[1].clone()), ["summary", "Sets.", "group", "module", "module", "mod"]);
     assert_eq!(names(client.call(&words("COMMAND GETKEYS mod.set k v"))), ["from-the-node"]);
     assert_eq!(show(&questions(&fake)[0].bytes), show(&words("COMMAND GETKEYS mod.set k v")));
-    assert_eq!(client.call(&words("COMMAND GETKEYS no.such")).error(), "ERR Invalid command specified");
+    assert_eq!(client.call(&words("COMMAND GETKEYS no.such x")).error(), "ERR Invalid command specified");
     client.ok(&words("mod.set k v"));
     let list = client.call(&words("CLIENT LIST")).text();
     assert!(list.contains("cmd=client|list"), "{list}");
