@@ -79,7 +79,10 @@ pub enum Handling {
 /// Commands the proxy answers itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[allow(missing_docs, reason = "each variant is the command of that name")]
+#[allow(
+    missing_docs,
+    reason = "each variant is the command of that name; ClusterMode: READONLY and its like"
+)]
 pub enum LocalCommand {
     Ping,
     Echo,
@@ -93,6 +96,10 @@ pub enum LocalCommand {
     Auth,
     Info,
     Cluster,
+    ClusterMode,
+    Config,
+    Acl,
+    Help,
 }
 
 #[cfg(test)]

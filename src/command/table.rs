@@ -263,6 +263,11 @@ impl Command {
         self.flags.has(Flags::READONLY)
     }
 
+    /// May change data, or send something to replicas: what CLIENT PAUSE WRITE holds back.
+    pub fn may_replicate(&self) -> bool {
+        self.flags.has(Flags::WRITE) || self.decision.may_replicate
+    }
+
     /// The name without its container's.
     #[inline]
     pub fn short_name(&self) -> &'static str {

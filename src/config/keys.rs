@@ -115,6 +115,8 @@ config_keys! {
             "Worker threads; 0 means one per CPU this process may use (affinity and cgroup quota counted).";
         log_format: LogFormat = LogFormat::Text, Any, "log-format", "Form of the log lines on stderr.";
         log_level: LogLevel = LogLevel::Info, Any, "log-level", "Least severe line that is logged.";
+        announce_address: Option<NodeAddr> = None, Any, "announce-address",
+            "Host and port under which clients reach this process and its like, such as the Service's name: what CLUSTER SLOTS and its like tell. Unset: the address the client dialled.";
         max_memory: u64 = 0, Any, "max-memory",
             "Ceiling of all buffers together; at it new work is refused. 0 means 75 % of the cgroup limit, or of the machine's memory without one.";
     }

@@ -14,6 +14,7 @@ use crate::reply::merge::Merge;
 use crate::router::slot::slot_of;
 use crate::router::split::{PartBytes, Split, split as split_keys};
 use crate::telemetry::CommandClass;
+use crate::topology::table::SLOTS;
 
 /// Sends a request on as it is, if all its keys share a slot.
 #[inline]
@@ -75,6 +76,11 @@ pub fn slot_of_keys(
     command: &'static Command,
     args: &Args<'_>,
 ) -> Result<u16, CrossSlot> {
+    if command.key_rule == KeyRule::Slot {
+        // What is no slot gets Redis' own error, from any node.
+        let slot = std::str::from_utf8(args.at(2)).ok().and_then(|text| text.parse::<u16>().ok());
+        return Ok(slot.filter(|&slot| usize::from(slot) < SLOTS).unwrap_or(NO_SLOT));
+    }
     let mut keys = session.worker().key_indexes.borrow_mut();
     keys.clear();
     if find_keys(command, args, &mut keys).is_err() {

@@ -62,6 +62,7 @@ pub struct Transaction {
     slot: u16,
     scripts: bool,
     failed: bool,
+    may_replicate: bool,
 }
 
 /// Keys a client watches, and the line that does.
@@ -97,7 +98,18 @@ impl Transaction {
             slot: NO_SLOT,
             scripts: false,
             failed: false,
+            may_replicate: false,
         }
+    }
+
+    /// Commands queued.
+    pub fn len(&self) -> usize {
+        self.queued.len()
+    }
+
+    /// True when one of them is held back by CLIENT PAUSE WRITE, and so is EXEC.
+    pub fn may_replicate(&self) -> bool {
+        self.may_replicate
     }
 
     /// Bytes held.
@@ -178,6 +190,7 @@ pub fn queue(
             }
             transaction.push.extend_from_slice(frame.bytes);
             transaction.sent += 1;
+            transaction.may_replicate |= command.may_replicate();
             transaction.queued.push(Queued::Sent);
         }
         Ok((queued, _)) => {

@@ -148,7 +148,8 @@ impl Counters {
     /// Copies everything into the snapshot and marks the worker as alive. To be called about once a
     /// second, by the worker's own loop: `/livez` relies on it.
     pub fn publish(&self) {
-        self.snapshot.totals.store(self.totals.iter().map(Cell::get));
+        let now_ms = super::clock_ms();
+        self.snapshot.publish(self.totals.iter().map(Cell::get), now_ms);
         let nodes = self.nodes.borrow();
         if self.snapshot.nodes.load().len() != nodes.len() {
             let blocks = nodes.iter().map(|node| Arc::clone(&node.published)).collect();
@@ -157,7 +158,7 @@ impl Counters {
         for node in nodes.iter() {
             node.published.store(node.cells.iter().map(Cell::get));
         }
-        self.snapshot.beat_ms.store(super::clock_ms(), Ordering::Relaxed);
+        self.snapshot.beat_ms.store(now_ms, Ordering::Relaxed);
     }
 
     #[inline]

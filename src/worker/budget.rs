@@ -37,7 +37,8 @@ impl WorkerContext {
     /// what a client has asked for cannot be refused any more, only forgotten.
     fn close_largest_client(&self) {
         let sessions = self.sessions.borrow();
-        let Some(largest) = sessions.iter().max_by_key(|session| session.inner().footprint()) else { return };
+        let candidates = sessions.iter().filter(|session| !session.inner().client.settings.no_evict);
+        let Some(largest) = candidates.max_by_key(|session| session.inner().footprint()) else { return };
         let mut inner = largest.inner();
         if inner.footprint() > self.limits.pending_bytes {
             tracing::warn!(

@@ -14,6 +14,7 @@ pub mod flush;
 pub mod limits;
 pub mod mailbox;
 pub mod outgoing;
+pub mod pause;
 pub mod pool;
 pub mod run;
 pub mod sessions;
@@ -32,6 +33,7 @@ use self::clock::Clock;
 use self::flush::Flusher;
 use self::limits::WorkerLimits;
 use self::mailbox::Process;
+use self::pause::Pause;
 use self::pool::BufferPool;
 use self::sessions::Sessions;
 use self::wheel::Wheel;
@@ -87,6 +89,8 @@ pub struct WorkerContext {
     pub clock: Clock,
     /// Memory held.
     pub budget: Budget,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
     /// Clients that are closed but for what they may still be sending.
     pub lingering: Cell<usize>,
     /// Spare buffers.
@@ -128,6 +132,7 @@ impl WorkerContext {
             counters,
             clock: Clock::new(),
             budget: Budget::default(),
+            pause: Pause::default(),
             lingering: Cell::new(0),
             pool: BufferPool::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
