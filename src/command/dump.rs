@@ -87,6 +87,8 @@ pub(super) fn words(command: &Command) -> &'static str {
         (Handling::Split(SplitKind::Sum), _) => "split, sum",
         (Handling::Split(SplitKind::AllOk), _) => "split, all OK",
         (Handling::Local(_), _) => "local",
+        (Handling::Operation(kind), _) => kind.words(),
+        (Handling::Transaction(_), _) => "transaction",
         (Handling::Refuse(_), Some(Refusal::Node)) => "refused: node",
         (Handling::Refuse(_), Some(Refusal::Cluster)) => "refused: cluster",
         (Handling::Refuse(_), _) => "refused: later",
@@ -136,7 +138,7 @@ mod tests {
             "mset                            -3  split, all OK       1..-1 step 2",
             "eval                            -3  route by key        #2",
             "sort                            -2  route by key        1, after STORE",
-            "multi                            1  refused: later      -                           transactions",
+            "multi                            1  transaction         -                           all keys",
         ] {
             assert!(text.lines().any(|l| l.starts_with(expected)), "{expected}\n{text}");
         }

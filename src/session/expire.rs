@@ -63,14 +63,18 @@ impl SessionInner {
     fn oldest_open(&self) -> Option<(u32, u64)> {
         self.pending
             .iter()
-            .find(|(_, cell)| cell.is_open() && !matches!(cell.state, CellState::Flowing))
+            .find(|(seq, cell)| {
+                cell.is_open() && !matches!(cell.state, CellState::Flowing) && !self.is_timeless(*seq)
+            })
             .map(|(seq, cell)| (seq, cell.arrived))
     }
 
     fn expire_one(&mut self, session: &Rc<Session>, seq: u32) {
         let worker = session.worker();
         let in_doubt = self.order.as_ref().is_some_and(|order| order.is_in_doubt(seq));
+        let operation = self.end_operation(seq);
         let error = match self.pending.cell(seq) {
+            Some(_) if operation == Some(false) => ProxyError::DeadlineUnsent,
             Some(cell) if cell.held && !in_doubt => ProxyError::DeadlineUnsent,
             Some(cell) if matches!(&cell.state, CellState::Merging(merge) if merge.is_write()) => {
                 ProxyError::PartlyFailed

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use bytes::{Buf, Bytes};
 
+pub use super::cell::{Cell, CellState, Finished, Merged};
 use crate::backend::ticket::Errand;
 use crate::command::SplitKind;
 use crate::reply::merge::Merge;
@@ -17,57 +18,6 @@ use crate::worker::pool::BufferPool;
 
 /// The stash is compacted when it is larger than this and less than half alive.
 const STASH_COMPACT: usize = 64 << 10;
-
-/// What a cell holds.
-#[derive(Debug)]
-pub enum CellState {
-    /// Nothing yet: the request is at a node or waits for one.
-    Waiting,
-    /// The parts of a split command; complete when none is left.
-    Merging(Box<Merge>),
-    /// A whole reply, at this place of the stash.
-    Stashed {
-        /// First byte.
-        start: usize,
-        /// Length in bytes.
-        len: usize,
-    },
-    /// A whole reply, not copied.
-    Large(Bytes),
-    /// The reply is coming in and passes through.
-    Flowing,
-}
-
-/// One request's place.
-#[derive(Debug)]
-pub struct Cell {
-    /// What it holds.
-    pub state: CellState,
-    /// Reply frames still to come before the cell is done; the cell holds its place meanwhile.
-    pub frames: u16,
-    /// Slot of the request's keys; `NO_SLOT` for none or several.
-    pub slot: u16,
-    /// For the duration histogram.
-    pub class: CommandClass,
-    /// The request was redirected and is held back for the sake of order.
-    pub held: bool,
-    /// When the request was read, on the worker's clock in microseconds.
-    pub arrived: u64,
-}
-
-impl Cell {
-    /// True while a node still owes something.
-    pub fn is_open(&self) -> bool {
-        match &self.state {
-            CellState::Waiting | CellState::Flowing => true,
-            CellState::Merging(merge) => !merge.is_complete(),
-            CellState::Stashed { .. } | CellState::Large(_) => false,
-        }
-    }
-}
-
-/// A request that was just finished: what the histograms want to know.
-pub type Finished = (CommandClass, u64);
 
 /// The cells of one session.
 #[derive(Debug, Default)]
@@ -139,7 +89,7 @@ impl Pending {
         let front = seq == self.first;
         let Some(cell) = self.cells.get_mut(seq.wrapping_sub(self.first) as usize) else { return false };
         if !matches!(cell.state, CellState::Waiting) {
-            return false;
+            return self.answer_spliced(seq, frame, out, pool);
         }
         if front {
             out.append(frame, || pool.take());
@@ -154,12 +104,27 @@ impl Pending {
         true
     }
 
+    #[cold]
+    fn answer_spliced(&mut self, seq: u32, frame: &[u8], out: &mut Outgoing, pool: &BufferPool) -> bool {
+        let Some(cell) = self.cell(seq) else { return false };
+        let CellState::Splicing(splice) = &cell.state else { return false };
+        let whole = splice.apply(frame);
+        cell.state = CellState::Waiting;
+        self.answer(seq, whole.as_deref().unwrap_or(frame), out, pool)
+    }
+
     /// As `answer`, for a reply that need not be copied.
-    pub fn answer_large(&mut self, seq: u32, frame: Bytes, out: &mut Outgoing) -> bool {
+    pub fn answer_large(&mut self, seq: u32, mut frame: Bytes, out: &mut Outgoing) -> bool {
         let front = self.is_front(seq);
         let Some(cell) = self.cell(seq) else { return false };
-        if !matches!(cell.state, CellState::Waiting) {
-            return false;
+        match &cell.state {
+            CellState::Waiting => {}
+            CellState::Splicing(splice) => {
+                if let Some(whole) = splice.apply(&frame) {
+                    frame = whole.into();
+                }
+            }
+            _ => return false,
         }
         self.open -= 1;
         if front {
@@ -192,7 +157,7 @@ impl Pending {
     pub fn settle(&mut self, seq: u32, frame: &[u8]) -> bool {
         let Some(cell) = self.cell(seq) else { return false };
         let dropped = match &cell.state {
-            CellState::Waiting => 0,
+            CellState::Waiting | CellState::Splicing(_) => 0,
             CellState::Merging(merge) if !merge.is_complete() => merge.bytes(),
             _ => return false,
         };
@@ -231,17 +196,19 @@ impl Pending {
     }
 
     /// A part of a split command came in; `accept` puts it into the merge.
-    pub fn merge_part(&mut self, seq: u32, accept: impl FnOnce(&mut Merge)) -> bool {
-        let Some(Cell { state: CellState::Merging(merge), .. }) = self.cell(seq) else { return false };
+    pub fn merge_part(&mut self, seq: u32, accept: impl FnOnce(&mut Merge)) -> Merged {
+        let Some(Cell { state: CellState::Merging(merge), .. }) = self.cell(seq) else {
+            return Merged::Unwanted;
+        };
         if merge.is_complete() {
-            return false;
+            return Merged::Unwanted;
         }
         let before = merge.bytes();
         accept(merge);
         let (after, complete) = (merge.bytes(), merge.is_complete());
         self.held_bytes = self.held_bytes + after - before;
         self.open -= u32::from(complete);
-        true
+        if complete { Merged::Complete } else { Merged::More }
     }
 
     /// Has a request (or a part) with several keys of one slot answered key by key; the number of the
@@ -335,7 +302,7 @@ impl Pending {
     pub fn set_held(&mut self, errand: &Errand, held: bool) -> bool {
         let Some(cell) = self.cell(errand.seq) else { return false };
         match &mut cell.state {
-            CellState::Waiting => {
+            CellState::Waiting | CellState::Splicing(_) => {
                 cell.held = held;
                 true
             }
@@ -350,7 +317,7 @@ impl Pending {
     /// True when the request (or part) has no part of its reply yet.
     pub fn wants(&mut self, errand: &Errand) -> bool {
         match self.cell(errand.seq).map(|cell| &cell.state) {
-            Some(CellState::Waiting) => !errand.split,
+            Some(CellState::Waiting | CellState::Splicing(_)) => !errand.split,
             Some(CellState::Merging(merge)) => errand.split && merge.wants(errand.part),
             _ => false,
         }
@@ -360,7 +327,9 @@ impl Pending {
     pub fn each_slot_at_node(&self, mut each: impl FnMut(u16)) {
         for cell in &self.cells {
             match &cell.state {
-                CellState::Waiting | CellState::Flowing if !cell.held => each(cell.slot),
+                CellState::Waiting | CellState::Splicing(_) | CellState::Flowing if !cell.held => {
+                    each(cell.slot)
+                }
                 CellState::Merging(merge) => merge.slots_at_node().for_each(&mut each),
                 _ => {}
             }

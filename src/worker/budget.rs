@@ -77,7 +77,11 @@ impl SessionInner {
     /// Bytes this session's buffers hold.
     #[inline]
     pub fn footprint(&self) -> usize {
-        self.out.len() + self.pending.bytes() + self.partial.as_ref().map_or(0, |p| p.buffer.capacity())
+        let queued = self.transaction.as_ref().map_or(0, |transaction| transaction.bytes());
+        queued
+            + self.out.len()
+            + self.pending.bytes()
+            + self.partial.as_ref().map_or(0, |p| p.buffer.capacity())
     }
 
     /// Brings the worker's account up to date with this session.

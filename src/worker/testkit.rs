@@ -109,17 +109,8 @@ pub(crate) fn expect(session: &Rc<Session>, name: &str, slot: u16, arrived: u64)
 
 /// The errand of request `seq`.
 pub(crate) fn errand(session: &Rc<Session>, seq: u32, name: &str, slot: u16) -> Errand {
-    Errand {
-        session: Rc::clone(session),
-        seq,
-        part: 0,
-        split: false,
-        slot,
-        command: command(name),
-        resp: session.inner().client.resp,
-        redirects: 0,
-        waiting_since: 0,
-    }
+    let resp = session.inner().client.resp;
+    Errand::new(session, seq, slot, command(name), resp)
 }
 
 /// The request of `errand`: its command and `words`, for whom the table says.
