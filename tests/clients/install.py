@@ -109,7 +109,7 @@ def rust(folder):
     return [str(WORK / "rust" / "debug" / "slotway-clients")]
 
 
-def cargo_target():
+def slotway():
     """The slotway binary."""
     given = os.environ.get("SLOTWAY_BIN")
     if given:

@@ -26,30 +26,30 @@ import threading
 import time
 from pathlib import Path
 
-from install import HERE, ROOT, WORK, Failed, cargo_target, node, python, rust
+from install import WORK, Failed, node, python, rust, slotway
 
 DEMO_SECONDS = 60
 TAIL = 25
 
-PYTHON = "python", 240
 JOBS = {
-    # name: (what runs it, seconds it may take, its file)
-    "redis-cli": (*PYTHON, "cli/redis_cli.py"),
-    "redis-py": (*PYTHON, "python/redis_py_data.py"),
-    "redis-py-sessions": (*PYTHON, "python/redis_py_sessions.py"),
-    "redis-py-asyncio": (*PYTHON, "python/redis_py_asyncio.py"),
-    "redis-py-cluster": (*PYTHON, "python/redis_py_cluster.py"),
-    "celery": (*PYTHON, "python/celery_job.py"),
-    "huey": (*PYTHON, "python/huey_job.py"),
+    # name: (what runs it, seconds it may take, its file or folder, words it is given)
+    "redis-cli": ("python", 240, "cli/redis_cli.py"),
+    "redis-py": ("python", 240, "python/redis_py_data.py"),
+    "redis-py-sessions": ("python", 240, "python/redis_py_sessions.py"),
+    "redis-py-asyncio": ("python", 240, "python/redis_py_asyncio.py"),
+    "redis-py-cluster": ("python", 240, "python/redis_py_cluster.py"),
+    "celery": ("python", 240, "python/celery_job.py"),
+    "huey": ("python", 240, "python/huey_job.py"),
     "node-redis": ("node", 240, "node/node_redis.mjs"),
     "ioredis": ("node", 240, "node/ioredis.mjs"),
     "ioredis-cluster": ("node", 240, "node/ioredis_cluster.mjs"),
     "bullmq": ("node", 240, "node/bullmq.mjs"),
     "socket.io": ("node", 240, "node/socketio.mjs"),
     "redis-rs": ("rust", 240, "rust"),
+    "redis-rs-cluster": ("rust", 240, "rust", "cluster"),
 }
 # What needs a node that says it is a cluster, when there is no slotway that says so for them.
-CLUSTER_CLIENTS = {"redis-py-cluster", "ioredis-cluster"}
+CLUSTER_CLIENTS = {"redis-py-cluster", "ioredis-cluster", "redis-rs-cluster"}
 
 
 class Demo:
@@ -147,9 +147,9 @@ class Result:
 
 
 def run(name, address):
-    """Runs one job; its output is shown when it fails."""
-    kind, seconds, file = JOBS[name]
-    command = {"python": python, "node": node, "rust": rust}[kind](file)
+    """Runs one job; what it said beside its checks is shown when it fails."""
+    kind, seconds, file, *words = JOBS[name]
+    command = [*{"python": python, "node": node, "rust": rust}[kind](file), *words]
     environment = {**os.environ, "REDIS_HOST": address[0], "REDIS_PORT": address[1], "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
     # A folder of its own: frameworks write pid and schedule files where they stand.
     with tempfile.TemporaryDirectory(dir=WORK) as folder:
@@ -171,7 +171,8 @@ def run(name, address):
     if code == 1 and not result.failed:
         result.failed.append("exit code 1 without a failed check")
     if result.failed:
-        for line in lines[-TAIL:]:
+        said = [line for line in lines if not line.startswith(("ok - ", "not ok - ", "1.."))]
+        for line in said[-TAIL:]:
             print(f"    | {line}")
     return result
 
@@ -205,7 +206,7 @@ def targets(asked, folder):
     if asked.single:
         folders = [tempfile.mkdtemp(dir=folder) for _ in range(2)]
         return [Single(folders[0], False), Single(folders[1], True)]
-    return [Demo(cargo_target(), Path(folder) / "demo.log")] * 2
+    return [Demo(slotway(), Path(folder) / "demo.log")] * 2
 
 
 def main():
