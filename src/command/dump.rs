@@ -83,6 +83,7 @@ pub(super) fn words(command: &Command) -> &'static str {
         (Handling::Refuse(_) | Handling::Route, _) if !command.subcommands.is_empty() => "container",
         (Handling::Route, _) if command.key_rule == KeyRule::None => "any primary",
         (Handling::Route, _) => "route by key",
+        (Handling::Learned { .. }, _) => "route by key, learned",
         (Handling::Split(SplitKind::ByPosition), _) => "split, by position",
         (Handling::Split(SplitKind::Sum), _) => "split, sum",
         (Handling::Split(SplitKind::AllOk), _) => "split, all OK",

@@ -12,6 +12,7 @@ pub mod deliver;
 pub mod dispatch;
 pub mod expire;
 pub mod input;
+pub mod learned;
 pub mod list;
 pub mod local;
 pub mod modes;

@@ -35,7 +35,7 @@ pub fn route(
 
 /// Gives the request a cell and sends it to the owner of `slot`.
 #[inline]
-fn forward(
+pub fn forward(
     session: &Rc<Session>,
     inner: &mut SessionInner,
     command: &'static Command,
@@ -75,7 +75,15 @@ pub fn slot_of_keys(
         // No keys, or arguments that no node accepts: any node gives the right answer.
         return Ok(NO_SLOT);
     }
-    let mut slots = keys.iter().map(|&index| slot_of(args.at(index as usize)));
+    common_slot(keys.iter().map(|&index| args.at(index as usize)))
+}
+
+/// The slot all these keys share; [`NO_SLOT`] without any.
+///
+/// # Errors
+/// They lie in several.
+pub fn common_slot<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Result<u16, CrossSlot> {
+    let mut slots = keys.map(slot_of);
     let Some(first) = slots.next() else { return Ok(NO_SLOT) };
     if slots.all(|slot| slot == first) { Ok(first) } else { Err(CrossSlot) }
 }
