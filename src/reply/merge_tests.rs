@@ -223,9 +223,34 @@ fn a_lost_write_may_have_been_executed() {
     merge.fail_part(0, ProxyError::ClusterDown);
     let text = String::from_utf8(merged(&merge)).unwrap();
     assert!(
-        text.starts_with("-CLUSTERDOWN") && text.contains("other parts of this command were executed"),
+        text.starts_with("-CLUSTERDOWN")
+            && text.contains("other parts of this command may have been executed"),
         "{text}"
     );
+    // An error that says so itself does not say it twice, and never more than is known.
+    let mut merge = three(SplitKind::Sum, true, u64::MAX);
+    (0..3).for_each(|part| merge.fail_part(part, ProxyError::PartlyFailed));
+    assert_eq!(merged(&merge), error_line(ProxyError::PartlyFailed));
+}
+
+#[test]
+fn what_nothing_was_sent_of_was_not_executed() {
+    let mut merge = three(SplitKind::AllOk, true, u64::MAX);
+    merge.set_held(1, true);
+    assert_eq!(merge.only_under_way(), Some(2));
+    merge.fail_part(0, ProxyError::ClusterDown);
+    merge.accept(1, b"-OOM of the node\r\n", None);
+    assert_eq!(merge.only_under_way(), Some(1), "refused parts did nothing");
+    merge.fail_part(2, ProxyError::ClusterDown);
+    assert_eq!(merged(&merge), error_line(ProxyError::ClusterDown));
+    for done in [0, 1] {
+        let mut merge = three(SplitKind::AllOk, true, u64::MAX);
+        match done {
+            0 => merge.accept(0, b"+OK\r\n", None),
+            _ => merge.fail_part(0, ProxyError::PartlyFailed),
+        }
+        assert_eq!(merge.only_under_way(), None);
+    }
 }
 
 #[test]
