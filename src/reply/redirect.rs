@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::explode::explode;
 use crate::backend::lane::Lane;
-use crate::backend::ticket::{Aim, Claim, Doubt, Errand, NO_SLOT, Parcel};
+use crate::backend::ticket::{Aim, Cause, Claim, Doubt, Errand, NO_SLOT, Parcel};
 use crate::error::ProxyError;
 use crate::telemetry::{CommandClass, RedirectKind};
 use crate::topology::node::NodeAddr;
@@ -110,14 +110,13 @@ pub fn follow(
             worker.counters.redirect(RedirectKind::TryAgain);
             let script = errand.command.class == CommandClass::Script;
             let aim = if script { in_doubt(worker, lane, Claim::TryAgain, frame) } else { Aim::Table };
-            explode(worker, errand, request)
-                || again_later(worker, errand, request, aim, worker.limits.tryagain_wait)
+            explode(worker, errand, request) || again_later(worker, errand, request, aim, Cause::Migration)
         }
         _ if errand.command.class == CommandClass::Script => false,
         Redirect::ClusterDown | Redirect::NotNow => {
             worker.counters.redirect(RedirectKind::ClusterDown);
             worker.topology.report(Event::Refresh(Trigger::Redirect));
-            again_later(worker, errand, request, Aim::Table, worker.limits.owner_wait)
+            again_later(worker, errand, request, Aim::Table, Cause::Unable)
         }
     }
 }
@@ -160,13 +159,14 @@ fn in_doubt(worker: &WorkerContext, lane: &Lane, claim: Claim, frame: &[u8]) -> 
     Aim::IfTrue(Rc::new(Doubt { claim, frame, from: lane.key.node, round, looks: 0 }))
 }
 
-fn again_later(worker: &Rc<WorkerContext>, errand: &Errand, request: &Bytes, aim: Aim, limit: u64) -> bool {
-    let now = worker.clock.now();
+/// Sends the request again after a while. False when it has met `cause` for as long as it may.
+fn again_later(worker: &Rc<WorkerContext>, errand: &Errand, request: &Bytes, aim: Aim, cause: Cause) -> bool {
+    let limit = match cause {
+        Cause::Migration => worker.limits.tryagain_wait,
+        Cause::Unable => worker.limits.owner_wait,
+    };
     let mut errand = errand.clone();
-    if errand.waiting_since == 0 {
-        errand.waiting_since = now;
-    }
-    let waited = now - errand.waiting_since;
+    let waited = errand.met.waited(cause, worker.clock.now());
     if waited >= limit {
         return false;
     }

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::pending::CellState;
 use super::{Session, SessionInner};
-use crate::backend::ticket::{Errand, NO_SLOT};
+use crate::backend::ticket::{Errand, Met, NO_SLOT};
 use crate::command::Command;
 use crate::command::local::{ClientIo, ListFilter, client_line, encode_client_list};
 use crate::worker::WorkerContext;
@@ -38,7 +38,7 @@ pub fn start(session: &Rc<Session>, inner: &mut SessionInner, command: &'static 
         command,
         resp: inner.client.resp,
         redirects: 0,
-        waiting_since: 0,
+        met: Met::default(),
     };
     tokio::task::spawn_local(gather(Rc::clone(session.worker()), errand, filter));
 }

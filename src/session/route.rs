@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::dispatch::Frame;
 use super::pending::CellState;
 use super::{OTHER_LANE, Session, SessionInner};
-use crate::backend::ticket::{Errand, NO_SLOT};
+use crate::backend::ticket::{Errand, Met, NO_SLOT};
 use crate::command::{Command, KeyRule, SplitKind, find_keys};
 use crate::error::ProxyError;
 use crate::protocol::request::Args;
@@ -52,7 +52,7 @@ fn forward(
         command,
         resp: inner.client.resp,
         redirects: 0,
-        waiting_since: 0,
+        met: Met::default(),
     };
     let worker = session.worker();
     match frame.shared {
@@ -109,7 +109,7 @@ pub fn split(
             command,
             resp: inner.client.resp,
             redirects: 0,
-            waiting_since: 0,
+            met: Met::default(),
         };
         let bytes = PartBytes::new(*args, &plan, part, step);
         worker.send_new(inner, errand, None, bytes.len(), |run| bytes.write(run));

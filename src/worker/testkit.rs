@@ -17,7 +17,7 @@ use super::limits::WorkerLimits;
 use super::mailbox::{Process, WorkerHandle};
 use super::transport::{ReadSide, Transport};
 use crate::backend::handshake::Credentials;
-use crate::backend::ticket::{Aim, Errand, Parcel};
+use crate::backend::ticket::{Aim, Errand, Met, Parcel};
 use crate::command::{Command, CommandTable};
 use crate::config::Config;
 use crate::session::Session;
@@ -118,7 +118,7 @@ pub(crate) fn errand(session: &Rc<Session>, seq: u32, name: &str, slot: u16) -> 
         command: command(name),
         resp: session.inner().client.resp,
         redirects: 0,
-        waiting_since: 0,
+        met: Met::default(),
     }
 }
 
