@@ -2,6 +2,7 @@
 
 pub mod connect;
 pub mod dedicated;
+mod doubt;
 pub mod handshake;
 pub mod lane;
 pub mod lanes;

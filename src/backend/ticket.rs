@@ -12,6 +12,7 @@ use crate::error::ProxyError;
 use crate::session::Session;
 use crate::session::state::Resp;
 use crate::telemetry::CommandClass;
+use crate::topology::Unable;
 use crate::topology::node::{NodeAddr, NodeId};
 
 /// `slot` of a request without keys: any primary will do.
@@ -119,7 +120,7 @@ impl Drop for Ticket {
     }
 }
 
-/// What a redirect claims.
+/// What an error by which a node sends a request away claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// The slot belongs to this node.
@@ -128,9 +129,11 @@ pub enum Claim {
     Ask(NodeAddr),
     /// The slot is on its way, and its keys are on both sides.
     TryAgain,
+    /// The node cannot serve it now.
+    Unable(Unable),
 }
 
-/// A redirect that has to prove itself against a fresh view of the cluster.
+/// A claim that has to prove itself against a fresh view of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Doubt {
     /// What it says.
@@ -159,8 +162,9 @@ pub enum Aim {
     },
     /// To whom the table says, on this dedicated connection.
     Dedicated(LaneKey),
-    /// Where a redirect points, if a fresh view of the cluster bears it out: it named a node that does
-    /// not belong to the cluster as we know it, or it came from a script, which can say anything.
+    /// Where a redirect points (or again later), if a fresh view of the cluster bears it out: it named a
+    /// node that does not belong to the cluster as we know it, or it came from a script, which can say
+    /// anything.
     IfTrue(Rc<Doubt>),
 }
 

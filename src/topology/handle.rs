@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{mpsc, watch};
 
+use super::heard::Heard;
 use super::node::{Node, NodeId};
 use super::snapshot::Snapshot;
 use super::stats::{TopologyStats, Trigger};
@@ -56,6 +57,7 @@ pub struct Topology {
     pub(crate) reason: ArcSwapOption<String>,
     pub(crate) version: ArcSwapOption<String>,
     pub(crate) snapshot: ArcSwap<Snapshot>,
+    pub(crate) heard: ArcSwap<Heard>,
     stats: TopologyStats,
 }
 
@@ -73,6 +75,7 @@ impl Topology {
             reason: ArcSwapOption::from_pointee("the cluster has not been asked yet".to_owned()),
             version: ArcSwapOption::empty(),
             snapshot: ArcSwap::default(),
+            heard: ArcSwap::default(),
             stats: TopologyStats::new(),
         };
         (Arc::new(topology), inbox)
