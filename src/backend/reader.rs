@@ -14,7 +14,7 @@ use super::lane::Lane;
 use crate::protocol::reply::{BadReply, ReplyScanner};
 use crate::reply::redirect;
 use crate::worker::WorkerContext;
-use crate::worker::outgoing::LARGE;
+use crate::worker::outgoing::{LARGE, is_small_part, unpinned};
 use crate::worker::transport::ReadSide;
 
 /// Most reads in one turn.
@@ -34,6 +34,8 @@ pub struct LaneReader {
     scanner: ReplyScanner,
     /// The beginning of a reply that is not whole.
     rest: BytesMut,
+    /// Size of the buffer that `rest` is the end of.
+    buffer: usize,
     flowing: bool,
     /// Bytes of it that went through.
     flowed: usize,
@@ -48,6 +50,7 @@ impl LaneReader {
             reader,
             scanner: ReplyScanner::new(),
             rest: BytesMut::new(),
+            buffer: 0,
             flowing: false,
             flowed: 0,
         }
@@ -95,11 +98,16 @@ impl LaneReader {
     /// Reads behind a large beginning that cannot pass through yet.
     fn read_rest(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<Result<usize, BadReply>>> {
         if self.rest.capacity() - self.rest.len() < ROOM / 4 {
+            let before = self.rest.as_ptr();
             self.rest.reserve(self.rest.len().clamp(ROOM, ROOM_MAX));
+            if before != self.rest.as_ptr() {
+                self.buffer = 0;
+            }
         }
         let read = pin!(self.reader.read_buf(&mut self.rest)).poll(cx)?;
         let Poll::Ready(read) = read else { return Poll::Pending };
         self.worker.clock.tick();
+        self.buffer = self.buffer.max(self.rest.capacity());
         let taken = self.take_rest().map(|()| read);
         self.lane.receiving.set(self.rest.capacity());
         Poll::Ready(Ok(taken))
@@ -130,7 +138,7 @@ impl LaneReader {
             match self.scanner.scan(&self.rest)? {
                 Some(len) => {
                     let frame = self.rest.split_to(len).freeze();
-                    let shared = (len >= LARGE).then(|| frame.clone());
+                    let shared = (len >= LARGE).then(|| unpinned(frame.clone(), self.buffer));
                     self.whole(&frame, shared)?;
                 }
                 None => {
@@ -138,11 +146,15 @@ impl LaneReader {
                     let passed = self.pass(&rest);
                     self.rest = rest;
                     let _ = self.rest.split_to(passed);
+                    let len = self.rest.len();
+                    if len < LARGE || is_small_part(len, self.buffer) {
+                        (self.rest, self.buffer) = (self.rest.as_ref().into(), len);
+                    }
                     return Ok(());
                 }
             }
         }
-        self.rest = BytesMut::new();
+        (self.rest, self.buffer) = (BytesMut::new(), 0);
         Ok(())
     }
 
@@ -320,5 +332,76 @@ fn deliver(errand: &crate::backend::ticket::Errand, frame: &[u8], shared: Option
         errand.session.deliver_part(errand, frame, shared.as_ref());
     } else {
         errand.session.deliver(errand, frame, shared);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::backend::lane::LaneKey;
+    use crate::backend::ticket::Ticket;
+    use crate::config::Config;
+    use crate::session::Session;
+    use crate::session::pending::CellState;
+    use crate::session::state::Resp;
+    use crate::topology::node::{Node, NodeAddr, NodeId};
+    use crate::worker::testkit;
+    use std::sync::Arc;
+
+    fn reply(len: usize) -> Vec<u8> {
+        [format!("${len}\r\n").as_bytes(), &vec![b'x'; len], b"\r\n"].concat()
+    }
+
+    /// A reader whose lane owes `session` so many replies, which wait behind one of another lane.
+    fn reader(session: &Rc<Session>, reader: ReadSide, owed: usize) -> LaneReader {
+        let worker = session.worker();
+        let node = Node::new(NodeId(0), NodeAddr { host: "h".to_owned(), port: 1 });
+        let lane = Lane::new(LaneKey::shared(NodeId(0), Resp::V2), Arc::new(node));
+        testkit::expect(session, "get", 1, 0);
+        for _ in 0..owed {
+            let errand = testkit::expect(session, "get", 0, 0);
+            lane.inner().send.append(b"request");
+            let end = lane.inner().send.end();
+            lane.inner().tickets.push_back(Ticket::new(errand, end - 7, 7, 0));
+        }
+        LaneReader::new(Rc::clone(worker), lane, reader)
+    }
+
+    fn kept(session: &Rc<Session>) -> Vec<Bytes> {
+        let inner = session.inner();
+        let large = inner.pending.iter().filter_map(|(_, cell)| match &cell.state {
+            CellState::Large(bytes) => Some(bytes.clone()),
+            _ => None,
+        });
+        large.collect()
+    }
+
+    #[test]
+    fn a_reply_that_waits_keeps_no_much_larger_buffer() {
+        testkit::block_on(async {
+            let worker = testkit::worker(Config::default());
+            let (session, side, _peer) = testkit::connection(&worker);
+            let mut reader = reader(&session, side, 4);
+            let (large, small) = (reply(1 << 20), reply(LARGE));
+            reader.rest = BytesMut::with_capacity(3 << 19);
+            let start = reader.rest.as_ptr() as usize;
+            let all = start..start + reader.rest.capacity();
+            reader.buffer = all.len();
+            for bytes in [&small, &large, &small, &large[..LARGE / 2].to_vec()] {
+                reader.rest.extend_from_slice(bytes);
+            }
+            assert_eq!(reader.rest.as_ptr() as usize, start, "all of it in one buffer");
+            reader.take_rest().unwrap();
+            let kept = kept(&session);
+            assert_eq!(
+                kept.iter().map(Bytes::len).collect::<Vec<_>>(),
+                [&small, &large, &small].map(Vec::len)
+            );
+            let inside = kept.iter().map(|bytes| all.contains(&(bytes.as_ptr() as usize)));
+            assert_eq!(inside.collect::<Vec<_>>(), [false, true, false]);
+            assert!(!all.contains(&(reader.rest.as_ptr() as usize)), "nor does the beginning of the next");
+            assert_eq!(reader.rest.len(), LARGE / 2);
+        });
     }
 }

@@ -10,7 +10,7 @@ use crate::command::SplitKind;
 use crate::error::{Executed, ProxyError};
 use crate::protocol::reply::{array_elements, integer};
 use crate::router::split::{Few, SplitPlan};
-use crate::worker::outgoing::{LARGE, Outgoing};
+use crate::worker::outgoing::{LARGE, Outgoing, is_small_part};
 use crate::worker::pool::BufferPool;
 
 /// Where the value of one key lies: in the arena, or in one of the slices.
@@ -276,17 +276,34 @@ impl Merge {
     }
 
     fn write_values(&self, out: &mut Outgoing, pool: &BufferPool) {
+        let shared = self.shared_bytes();
         for value in &self.values {
             let range = value.start as usize..(value.start + value.len) as usize;
-            let slice = (value.source as usize).checked_sub(1).and_then(|index| self.slices.get(index));
+            let index = (value.source as usize).checked_sub(1);
+            let slice = index.and_then(|index| Some((self.slices.get(index)?, *shared.get(index)?)));
             match slice {
-                Some(bytes) if range.len() >= LARGE && range.end <= bytes.len() => {
+                Some((bytes, shared))
+                    if range.len() >= LARGE
+                        && range.end <= bytes.len()
+                        && !is_small_part(shared, bytes.len()) =>
+                {
                     out.push(bytes.slice(range))
                 }
-                Some(bytes) => out.append(bytes.get(range).unwrap_or(&[]), || pool.take()),
+                Some((bytes, _)) => out.append(bytes.get(range).unwrap_or(&[]), || pool.take()),
                 None => out.append(self.arena.get(range).unwrap_or(&[]), || pool.take()),
             }
         }
+    }
+
+    /// How many bytes of each slice are values that need not be copied: one of them keeps the whole slice.
+    fn shared_bytes(&self) -> Few<usize> {
+        let mut shared = Few::from_elem(0, self.slices.len());
+        for value in self.values.iter().filter(|value| value.len as usize >= LARGE) {
+            if let Some(bytes) = (value.source as usize).checked_sub(1).and_then(|i| shared.get_mut(i)) {
+                *bytes += value.len as usize;
+            }
+        }
+        shared
     }
 }
 

@@ -288,3 +288,28 @@ fn more_parts_than_numbers() {
 fn waits_for_slot(merge: &Merge, slot: u16) -> bool {
     merge.slots_at_node().any(|at| at == slot)
 }
+
+/// What goes out keeps a part's reply only if it is a good part of it.
+#[test]
+fn values_keep_no_much_larger_reply() {
+    let args: Vec<Vec<u8>> =
+        ["MGET", "{a}0", "{a}1", "{a}2", "{a}3", "{a}4", "b"].map(|arg| arg.as_bytes().to_vec()).to_vec();
+    for (large, slices) in [(1, 0), (2, 2), (5, 5)] {
+        let plan = Rc::new(plan_of(&args, 1).unwrap());
+        let mut merge = Merge::new(SplitKind::ByPosition, Rc::clone(&plan), false, u64::MAX);
+        for part in 0..plan.parts().len() {
+            let keys = plan.positions(part).len();
+            let mut reply = Vec::new();
+            encode::array(&mut reply, keys);
+            for key in 0..keys {
+                let value = if key < large { LARGE } else { LARGE - 100 };
+                encode::bulk(&mut reply, &vec![b'x'; if keys == 1 { 1 } else { value }]);
+            }
+            let shared = (reply.len() >= LARGE).then(|| Bytes::from(reply.clone()));
+            merge.accept(part as u16, &reply, shared.as_ref());
+        }
+        let mut out = Outgoing::default();
+        merge.write(&mut out, &BufferPool::default());
+        assert_eq!(out.slices(), slices, "{large} of 5");
+    }
+}

@@ -196,3 +196,28 @@ fn a_split_write_is_executed_partly_only_if_a_part_can_have_been() {
         assert_eq!(received(&session, &mut peer).await, format!("-{partly}\r\n"), "both are at nodes");
     });
 }
+
+#[test]
+fn half_a_request_keeps_no_much_larger_buffer() {
+    run(async {
+        let worker = worker(|_| ());
+        let (session, _peer) = client(&worker);
+        let large =
+            [b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$500000\r\n", &vec![b'x'; 500_000][..], b"\r\n"].concat();
+        take(&session, &large[..100]);
+        {
+            let mut inner = session.inner();
+            let partial = inner.partial.as_mut().unwrap();
+            partial.buffer.extend_from_slice(&large[100..]);
+            partial.buffer.extend_from_slice(&GET[..9]);
+            input::take_partial(&session, &mut inner);
+            let partial = inner.partial.as_mut().unwrap();
+            assert_eq!(&partial.buffer[..], &GET[..9]);
+            // Room for more would mean that it still lies behind the large one, and keeps it.
+            assert!(partial.buffer.capacity() < 100, "{}", partial.buffer.capacity());
+            partial.buffer.extend_from_slice(&GET[9..]);
+            input::take_partial(&session, &mut inner);
+        }
+        assert_eq!(session.inner().pending.len(), 2);
+    });
+}

@@ -77,7 +77,10 @@ impl SessionInner {
     /// Bytes this session's buffers hold.
     #[inline]
     pub fn footprint(&self) -> usize {
-        self.out.len() + self.pending.bytes() + self.partial.as_ref().map_or(0, |p| p.buffer.capacity())
+        self.out.len()
+            + self.pending.bytes()
+            + self.partial.as_ref().map_or(0, |partial| partial.buffer.capacity())
+            + self.order.as_ref().map_or(0, |order| order.bytes())
     }
 
     /// Brings the worker's account up to date with this session.
