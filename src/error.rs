@@ -1,6 +1,8 @@
 //! Every error the proxy makes itself: one list, from which client bytes, the error metric's label
 //! and the README table come. Must never carry a key or a value.
 
+use crate::backend::call::CallError;
+
 /// Whether the request behind an error may have had an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Executed {
@@ -58,6 +60,8 @@ proxy_errors! {
         "`request-deadline` passed after the request was sent.";
     ConnectionLost, "connection_lost", Maybe, "ERR slotway: connection to the node was lost; the request may have been executed",
         "The connection broke after the request was sent, and repeating it could execute it twice.";
+    LostUnsent, "lost_unsent", No, "ERR slotway: connection to the node was lost before the request was sent; it was not executed",
+        "The connection broke under a command that concerns several nodes, before it was sent to this one.";
     PartlyFailed, "partly_failed", Partly, "ERR slotway: a part of the command failed; it may have been executed partly",
         "A part of a split write failed by a lost connection or a deadline.";
     RedirectLimit, "redirect_limit", No, "CLUSTERDOWN slotway: the nodes keep redirecting this request",
@@ -72,6 +76,8 @@ proxy_errors! {
         "The parts of a split read are larger together than `merge-reply-bytes`.";
     BadReply, "bad_reply", Maybe, "ERR slotway: the node sent a reply that does not fit the request",
         "A node's reply was not valid RESP or not of the form the command's parts need.";
+    TransactionTooLarge, "transaction_too_large", No, "ERR slotway: the transaction is larger than transaction-bytes or transaction-commands",
+        "Between MULTI and EXEC more was queued than `transaction-bytes` or `transaction-commands` allow.";
     NoAuth, "no_auth", No, "NOAUTH Authentication required.",
         "A password is configured and the client has not given it.";
     MaxClients, "max_clients", No, "ERR max number of clients reached",
@@ -80,4 +86,16 @@ proxy_errors! {
         "The buffers of all clients and nodes together reached `max-memory`.";
     NotReady, "not_ready", No, "CLUSTERDOWN slotway: the cluster has not been seen yet",
         "No table was ever loaded and `owner-wait` passed.";
+}
+
+impl From<CallError> for ProxyError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Unsent => Self::LostUnsent,
+            CallError::Lost => Self::ConnectionLost,
+            CallError::TooLarge => Self::MergeTooLarge,
+            CallError::QueueFull => Self::NodeQueueFull,
+            CallError::NoNode => Self::ClusterDown,
+        }
+    }
 }

@@ -8,6 +8,7 @@ pub mod listener;
 
 pub mod session;
 
+pub mod operation;
 pub mod protocol;
 
 pub mod command;

@@ -10,12 +10,15 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::call::CallError;
 use super::handshake::{Handshake, HandshakeError};
 use super::lane::{Lane, LaneState};
 use super::reader::LaneReader;
 use super::ticket::{Aim, Parcel, lost_error};
 use crate::protocol::reply::ReplyScanner;
+use crate::session::state::Resp;
 use crate::topology::Event;
+use crate::topology::node::Node;
 use crate::worker::WorkerContext;
 use crate::worker::transport::Transport;
 
@@ -57,7 +60,7 @@ async fn run(worker: Rc<WorkerContext>, lane: Rc<Lane>) {
     while lane.node.is_up() && worker.wants_lane(&lane) {
         let begun = Instant::now();
         // A node that takes connections only to close them is not to be dialled in a loop.
-        let lasted = match connect(&worker, &lane).await {
+        let lasted = match dial(&worker, &lane.node, lane.key.resp, lane.key.read_only).await {
             Ok(transport) => {
                 serve(&worker, &lane, transport).await;
                 begun.elapsed() >= BACKOFF_LAST
@@ -101,18 +104,23 @@ fn note_failure(worker: &WorkerContext, lane: &Lane, error: &ConnectError) {
     worker.topology.report(Event::ConnectFailed(lane.key.node));
 }
 
-async fn connect(worker: &WorkerContext, lane: &Lane) -> Result<Transport, ConnectError> {
+/// Dials a node and shakes hands, within `connect-timeout`.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub(super) async fn dial(
+    worker: &WorkerContext,
+    node: &Node,
+    resp: Resp,
+    read_only: bool,
+) -> Result<Transport, ConnectError> {
     let attempt = async {
-        let mut stream = TcpStream::connect((lane.node.addr.host.as_str(), lane.node.addr.port)).await?;
+        let mut stream = TcpStream::connect((node.addr.host.as_str(), node.addr.port)).await?;
         crate::listener::socket::prepare(&stream)?;
         // A connection that something on the way forgot, while the node itself answers others.
         socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(worker.limits.silence))?;
-        let handshake = Handshake::new(
-            lane.key.resp,
-            &worker.limits.credentials,
-            &worker.limits.client_name,
-            lane.key.read_only,
-        );
+        let handshake =
+            Handshake::new(resp, &worker.limits.credentials, &worker.limits.client_name, read_only);
         shake_hands(&mut stream, &handshake).await?;
         Ok(Transport::Tcp(stream))
     };
@@ -185,8 +193,11 @@ fn lost(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, why: &'static str) {
     let mut failed = Vec::new();
     for mut ticket in tickets.into_iter().rev() {
         let (start, len) = (ticket.start, ticket.len);
-        let Some(mut errand) = ticket.take() else { continue };
         let sent = start + len as u64 <= send.written();
+        if let Some(call) = ticket.call() {
+            call.fail(if sent { CallError::Lost } else { CallError::Unsent });
+        }
+        let Some(mut errand) = ticket.take() else { continue };
         let place = (errand.session.id, errand.slot);
         // A read that makes nodes drop the connection must not go round for ever.
         let often = usize::from(errand.redirects) >= worker.limits.redirects;

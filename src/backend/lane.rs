@@ -10,6 +10,7 @@ use std::task::Waker;
 
 use bytes::Bytes;
 
+use super::call::Call;
 use super::sendbuf::{SendBuffer, is_large};
 use super::ticket::{Errand, Parcel, Ticket};
 use crate::session::state::Resp;
@@ -184,12 +185,27 @@ impl Lane {
         } else {
             inner.send.append(&parcel.bytes);
         }
-        let mut ticket = Ticket::new(parcel.errand, start, len, worker.clock.now());
-        ticket.skip = u8::from(asking);
-        inner.tickets.push_back(ticket);
+        let ticket = Ticket::new(parcel.errand, start, len, worker.clock.now());
+        inner.tickets.push_back(if asking { ticket.after_asking() } else { ticket });
         drop(inner);
         self.queued(worker);
         Ok(())
+    }
+
+    /// Queues a request of the proxy's own that is answered by `frames` frames. `None` when the node's
+    /// queue is full.
+    pub fn call(self: &Rc<Self>, worker: &WorkerContext, request: &[u8], frames: u16) -> Option<Rc<Call>> {
+        let mut inner = self.inner();
+        if inner.is_full(worker, request.len()) {
+            return None;
+        }
+        let call = Call::new(frames, worker.limits.merge_reply_bytes);
+        let place = (inner.send.end(), request.len());
+        inner.send.append(request);
+        inner.tickets.push_back(Ticket::of_call(Rc::clone(&call), frames, place, worker.clock.now()));
+        drop(inner);
+        self.queued(worker);
+        Some(call)
     }
 
     #[inline]

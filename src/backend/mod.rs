@@ -1,11 +1,13 @@
 //! The nodes, as one worker sees them: pipelined lanes, requests that wait for a node, replies read.
 
+pub mod call;
 pub mod connect;
 pub mod dedicated;
 mod doubt;
 pub mod handshake;
 pub mod lane;
 pub mod lanes;
+pub mod line;
 pub mod reader;
 pub mod send;
 pub mod sendbuf;

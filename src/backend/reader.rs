@@ -10,7 +10,9 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
+use super::call::Call;
 use super::lane::Lane;
+use super::ticket::{Errand, Turn};
 use crate::protocol::reply::{BadReply, ReplyScanner};
 use crate::reply::redirect;
 use crate::worker::WorkerContext;
@@ -254,20 +256,25 @@ impl Lane {
         }
         let mut inner = self.inner();
         let front = inner.tickets.front_mut().ok_or(BadReply)?;
-        if front.skip > 0 {
-            front.skip -= 1;
-            return Ok(());
-        }
-        if front.frames > 1 {
-            front.frames -= 1;
-            let errand = front.errand().cloned();
-            drop(inner);
-            if let Some(errand) = errand {
-                deliver(&errand, frame, shared);
+        if !front.plain {
+            match front.count(frame) {
+                Turn::Swallowed => return Ok(()),
+                Turn::Between => {
+                    let (call, errand) = (front.call().cloned(), front.errand().cloned());
+                    drop(inner);
+                    hand_over(call, errand, frame, shared);
+                    return Ok(());
+                }
+                Turn::Last => {}
             }
-            return Ok(());
         }
         let Some(mut ticket) = inner.tickets.pop_front() else { return Err(BadReply) };
+        if let Some(call) = ticket.call().cloned() {
+            inner.send.release(ticket.start + ticket.len as u64);
+            drop(inner);
+            hand_over(Some(call), None, frame, shared);
+            return Ok(());
+        }
         let ordering = || ticket.errand().is_some_and(|errand| errand.session.inner().order.is_some());
         let request = (kind == b'-' || (worker.sessions_in_order.get() > 0 && ordering()))
             .then(|| inner.send.request(ticket.start, ticket.len));
@@ -283,7 +290,10 @@ impl Lane {
             deliver(&errand, frame, shared);
             return Ok(());
         };
-        if kind == b'-' && redirect::follow(worker, self, &errand, &request, frame) {
+        // A queued command was refused by the node: what it said is why the transaction was given up.
+        let trouble = ticket.trouble.take().filter(|_| frame.starts_with(b"-EXECABORT"));
+        let said = trouble.as_deref().unwrap_or(frame);
+        if kind == b'-' && redirect::follow(worker, self, &errand, &request, said) {
             return Ok(());
         }
         errand.session.inner().note_executed(&errand, &request);
@@ -326,8 +336,16 @@ impl Lane {
     }
 }
 
+fn hand_over(call: Option<Rc<Call>>, errand: Option<Errand>, frame: &[u8], shared: Option<Bytes>) {
+    match (call, errand) {
+        (Some(call), _) => call.push(frame, shared),
+        (None, Some(errand)) => deliver(&errand, frame, shared),
+        (None, None) => {}
+    }
+}
+
 #[inline]
-fn deliver(errand: &crate::backend::ticket::Errand, frame: &[u8], shared: Option<Bytes>) {
+fn deliver(errand: &Errand, frame: &[u8], shared: Option<Bytes>) {
     if errand.split {
         errand.session.deliver_part(errand, frame, shared.as_ref());
     } else {

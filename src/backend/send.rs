@@ -79,7 +79,7 @@ impl WorkerContext {
     /// The node that owns `slot`; for a request without keys the first reachable primary from a place
     /// that depends on the client, so that one client stays with one node.
     #[inline]
-    pub(super) fn owner(&self, slot: u16, client: u64) -> Option<NodeId> {
+    pub fn owner(&self, slot: u16, client: u64) -> Option<NodeId> {
         let table = self.table.borrow();
         if slot != NO_SLOT {
             return table.primary(slot);
@@ -145,6 +145,14 @@ impl WorkerContext {
         Some(self.lanes.borrow_mut().add(LaneKey::shared(node, resp), known))
     }
 
+    /// The shared lane to `node` if it can be used now; has it connect if need be.
+    pub fn usable_lane(self: &Rc<Self>, node: NodeId, resp: Resp) -> Option<Rc<Lane>> {
+        match self.way_by(self.lane(node, resp)?) {
+            Way::Open(lane) => Some(lane),
+            _ => None,
+        }
+    }
+
     fn go_or_wait(self: &Rc<Self>, parcel: Parcel, way: Way) -> Result<(), (Errand, ProxyError)> {
         let now = self.clock.now();
         let waiting_since = match way {
@@ -189,6 +197,7 @@ impl WorkerContext {
     /// Looks at everything that waits: what has a way goes, what has waited too long fails. No session
     /// or lane may be borrowed.
     pub fn serve_waiting(self: &Rc<Self>) {
+        self.changed.notify_waiters();
         if self.waiting.borrow().is_empty() {
             return;
         }

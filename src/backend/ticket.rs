@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::call::{Call, CallError};
 use super::lane::LaneKey;
 use crate::command::Command;
 use crate::error::ProxyError;
@@ -39,6 +40,9 @@ pub struct Errand {
     pub redirects: u8,
     /// Since when it has met "not now".
     pub met: Met,
+    /// Frames the node sends before the reply, which are swallowed: what MULTI and the queued commands of
+    /// a transaction say, or the reply to a SCRIPT LOAD sent in front.
+    pub before: u32,
 }
 
 /// Why a request is sent again later.
@@ -75,14 +79,66 @@ impl Met {
     }
 }
 
-/// An errand in a lane's queue.
+impl Errand {
+    /// A request of `session` that nobody has sent yet.
+    #[inline]
+    pub fn new(session: &Rc<Session>, seq: u32, slot: u16, command: &'static Command, resp: Resp) -> Self {
+        Self {
+            session: Rc::clone(session),
+            seq,
+            part: 0,
+            split: false,
+            slot,
+            command,
+            resp,
+            redirects: 0,
+            met: Met::default(),
+            before: 0,
+        }
+    }
+
+    /// Part `part` of it, for keys in `slot`.
+    #[inline]
+    pub fn part(mut self, part: u16, slot: u16) -> Self {
+        (self.part, self.slot, self.split) = (part, slot, true);
+        self
+    }
+}
+
+/// What a frame is for its ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Nobody's reply.
+    Swallowed,
+    /// One of the reply's frames, not the last.
+    Between,
+    /// The last one.
+    Last,
+}
+
+/// Who gets the reply.
+#[derive(Debug)]
+enum Owner {
+    /// Nobody any more.
+    Nobody,
+    /// A request of a session.
+    Errand(Errand),
+    /// An operation of the proxy's own.
+    Call(Rc<Call>),
+}
+
+/// An errand or a call in a lane's queue.
 #[derive(Debug)]
 pub struct Ticket {
-    errand: Option<Errand>,
-    /// Frames to swallow before the reply (the `+OK` of ASKING).
-    pub skip: u8,
+    owner: Owner,
+    /// One frame for an errand, nothing before it: the usual case, told by one look.
+    pub plain: bool,
+    /// Frames still to be swallowed before the reply.
+    pub skip: u32,
     /// Frames the reply still consists of.
     pub frames: u16,
+    /// The first error among the frames that were swallowed.
+    pub trouble: Option<Box<[u8]>>,
     /// Stream position of the request's first byte.
     pub start: u64,
     /// Length of the request in bytes, without an ASKING before it.
@@ -95,27 +151,85 @@ impl Ticket {
     /// A ticket for a request that begins at `start` in the lane's stream and is answered by one frame.
     #[inline]
     pub fn new(errand: Errand, start: u64, len: usize, queued: u64) -> Self {
-        Self { errand: Some(errand), skip: 0, frames: 1, start, len, queued }
+        Self {
+            plain: errand.before == 0,
+            skip: errand.before,
+            owner: Owner::Errand(errand),
+            frames: 1,
+            trouble: None,
+            start,
+            len,
+            queued,
+        }
+    }
+
+    /// The same behind an ASKING, whose `+OK` is swallowed.
+    pub fn after_asking(mut self) -> Self {
+        self.skip += 1;
+        self.plain = false;
+        self
+    }
+
+    /// Counts a frame that came for it, when it is not `plain`.
+    pub fn count(&mut self, frame: &[u8]) -> Turn {
+        if self.skip > 0 {
+            self.skip -= 1;
+            if frame.first() == Some(&b'-') && self.trouble.is_none() {
+                self.trouble = Some(frame.into());
+            }
+            return Turn::Swallowed;
+        }
+        if self.frames > 1 {
+            self.frames -= 1;
+            return Turn::Between;
+        }
+        Turn::Last
+    }
+
+    /// A ticket for a call that is answered by `frames` frames.
+    pub fn of_call(call: Rc<Call>, frames: u16, (start, len): (u64, usize), queued: u64) -> Self {
+        Self { owner: Owner::Call(call), plain: false, skip: 0, frames, trouble: None, start, len, queued }
+    }
+
+    /// The call, if it is one's.
+    pub fn call(&self) -> Option<&Rc<Call>> {
+        match &self.owner {
+            Owner::Call(call) => Some(call),
+            _ => None,
+        }
     }
 
     /// The errand; from now on the caller owes the answer.
     #[inline]
     pub fn take(&mut self) -> Option<Errand> {
-        self.errand.take()
+        match std::mem::replace(&mut self.owner, Owner::Nobody) {
+            Owner::Errand(errand) => Some(errand),
+            other => {
+                self.owner = other;
+                None
+            }
+        }
     }
 
     /// The errand, still owed by this ticket.
     #[inline]
     pub fn errand(&self) -> Option<&Errand> {
-        self.errand.as_ref()
+        match &self.owner {
+            Owner::Errand(errand) => Some(errand),
+            _ => None,
+        }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(errand) = self.errand.take() {
-            let worker = Rc::clone(errand.session.worker());
-            worker.orphaned(errand);
+        match std::mem::replace(&mut self.owner, Owner::Nobody) {
+            Owner::Errand(errand) => {
+                let worker = Rc::clone(errand.session.worker());
+                worker.orphaned(errand);
+            }
+            Owner::Call(call) => call.fail(CallError::Lost),
+            Owner::Nobody => {}
         }
     }
 }

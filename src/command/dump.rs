@@ -87,6 +87,8 @@ pub(super) fn words(command: &Command) -> &'static str {
         (Handling::Split(SplitKind::Sum), _) => "split, sum",
         (Handling::Split(SplitKind::AllOk), _) => "split, all OK",
         (Handling::Local(_), _) => "local",
+        (Handling::Operation(kind), _) => kind.words(),
+        (Handling::Transaction(_), _) => "transaction",
         (Handling::Refuse(_), Some(Refusal::Node)) => "refused: node",
         (Handling::Refuse(_), Some(Refusal::Cluster)) => "refused: cluster",
         (Handling::Refuse(_), _) => "refused: later",

@@ -78,6 +78,17 @@ fn handling(name: &str, decision: &Override) -> Result<Handled, &'static str> {
         let reason = decision.reason.as_deref().ok_or("refused without a reason")?;
         Ok(String::leak(refusal.error(name, reason)))
     };
+    let ours = match (decision.operation, decision.transaction) {
+        (None, None) => None,
+        (Some(kind), None) => Some(Handling::Operation(kind)),
+        (None, Some(kind)) => Some(Handling::Transaction(kind)),
+        (Some(_), Some(_)) => return Err("more than one decision"),
+    };
+    if ours.is_some() {
+        let other = decision.split.is_some() || decision.local.is_some() || decision.route.is_some();
+        let clean = !other && decision.refuse.is_none() && decision.refuse_with.is_none();
+        return if clean { Ok((ours, None)) } else { Err("more than one decision") };
+    }
     match (decision.split, decision.local, decision.route, decision.refuse, &decision.refuse_with) {
         (None, None, None, None, None) => Ok((None, None)),
         (Some(kind), None, None, None, None) => Ok((Some(Handling::Split(kind)), None)),
@@ -95,7 +106,7 @@ fn class(handling: Handling, flags: Flags) -> CommandClass {
     match handling {
         Handling::Local(_) => CommandClass::Local,
         Handling::Split(_) => CommandClass::MultiKey,
-        Handling::Refuse(_) => CommandClass::Other,
+        Handling::Refuse(_) | Handling::Operation(_) | Handling::Transaction(_) => CommandClass::Other,
         Handling::Route if flags.has(Flags::SCRIPTING) => CommandClass::Script,
         Handling::Route if flags.has(Flags::WRITE) => CommandClass::Write,
         Handling::Route if flags.has(Flags::READONLY) => CommandClass::Read,

@@ -25,6 +25,9 @@ pub use table::{Command, CommandTable, Lookup};
 
 pub use crate::telemetry::CommandClass;
 
+use crate::operation::OperationKind;
+use crate::session::transaction::TransactionCommand;
+
 use serde::Deserialize;
 
 /// Index of a command in the table; stable for the life of the process.
@@ -53,6 +56,10 @@ pub enum Handling {
     Split(SplitKind),
     /// Answered by the proxy itself.
     Local(LocalCommand),
+    /// Begins, ends or guards a transaction.
+    Transaction(TransactionCommand),
+    /// Done by an operation, which asks several nodes, or waits.
+    Operation(OperationKind),
     /// Refused: the whole error text, without `-` and line end. It says why a cluster (or this
     /// version of slotway) cannot do it.
     Refuse(&'static str),

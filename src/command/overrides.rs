@@ -6,6 +6,8 @@ use serde::Deserialize;
 
 use super::options::OptionScan;
 use super::{LocalCommand, SplitKind};
+use crate::operation::OperationKind;
+use crate::session::transaction::TransactionCommand;
 
 /// The decisions built in, as text.
 pub const BUILT_IN: &str = include_str!("overrides.toml");
@@ -21,6 +23,10 @@ pub struct Override {
     pub split: Option<SplitKind>,
     /// Answered by the proxy.
     pub local: Option<LocalCommand>,
+    /// Begins, ends or guards a transaction.
+    pub transaction: Option<TransactionCommand>,
+    /// Done by an operation of the proxy's own.
+    pub operation: Option<OperationKind>,
     /// Refused.
     pub refuse: Option<Refusal>,
     /// Sent on, although it has no keys or its flags call for a decision.

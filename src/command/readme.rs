@@ -32,16 +32,17 @@ fn row(command: &Command) -> (u8, String, String) {
         (Handling::Route, _) if handling == "any primary" => (1, handling, "no key".to_owned()),
         (Handling::Route, _) => (0, handling, group(command)),
         (Handling::Split(_), _) => (2, "split".to_owned(), reason),
-        (Handling::Local(_), _) => (3, "answered by slotway".to_owned(), reason),
+        (Handling::Operation(_) | Handling::Transaction(_), _) => (3, handling, reason),
+        (Handling::Local(_), _) => (4, "answered by slotway".to_owned(), reason),
         (Handling::Refuse(_), Some(refusal)) => {
             let rank = match refusal {
-                Refusal::Later => 4,
-                Refusal::Node => 5,
-                Refusal::Cluster => 6,
+                Refusal::Later => 5,
+                Refusal::Node => 6,
+                Refusal::Cluster => 7,
             };
             (rank, format!("refused: {}", refusal.words().trim_start_matches("is ")), reason)
         }
-        (Handling::Refuse(_), None) => (7, handling, reason),
+        (Handling::Refuse(_), None) => (8, handling, reason),
     }
 }
 

@@ -144,6 +144,8 @@ config_keys! {
         multi_key_split: bool = true, Any, "multi-key-split",
             "Split MGET, MSET, DEL, UNLINK, EXISTS and TOUCH over slots. A split write is not atomic; off answers CROSSSLOT instead.";
         merge_reply_bytes: u64 = 512 * MIB, Positive, "merge-reply-bytes", "Largest reply merged from parts.";
+        transaction_bytes: u64 = 64 * MIB, Positive, "transaction-bytes", "Most bytes queued between MULTI and EXEC; more and EXEC is refused.";
+        transaction_commands: usize = 100_000, Positive, "transaction-commands", "Most commands queued between MULTI and EXEC.";
         bulk_bytes_max: u64 = 512 * MIB, Positive, "bulk-bytes-max",
             "Largest single argument or value; Redis' own default is the same.";
         array_elements_max: usize = 1_048_576, Positive, "array-elements-max", "Most arguments of one request; Redis' own limit is the same.";
@@ -163,7 +165,7 @@ config_keys! {
         dedicated_request_bytes: u64 = MIB, Positive, "dedicated-request-bytes",
             "A request of at least this size goes over a connection of its own, so that it holds up no other on its way.";
         dedicated_max_per_node: usize = 1_000, Positive, "dedicated-max-per-node",
-            "Such connections of one worker to one node; at the bound a request that needs one is refused.";
+            "Connections of one request or client to one node: for large requests, WATCH, commands that wait. At the bound a request that needs one is refused.";
         node_silence_timeout: Duration = secs(7), Positive, "node-silence-timeout",
             "A node that owes replies and sends nothing for this long is taken as unreachable, although no connection broke.";
         eject_after_failures: usize = 3, Positive, "eject-after-failures", "Failures in a row after which a node gets no traffic until a probe succeeds.";

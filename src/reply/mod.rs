@@ -3,3 +3,4 @@
 pub mod explode;
 pub mod merge;
 pub mod redirect;
+pub mod splice;

@@ -109,6 +109,9 @@ impl SessionInner {
         if self.order.is_some() {
             worker.advance_later(session);
         }
+        if self.operation.is_some() {
+            self.wake_operation();
+        }
         // A part of a merge that is not complete changes nothing for the client.
         if !self.out.is_empty() || self.paused || self.read_closed || self.closing.is_some() {
             session.touch();

@@ -6,6 +6,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::pending::CellState;
+use super::state::SessionMode;
+use super::transaction::TransactionCommand;
 use super::{Session, SessionInner};
 use crate::backend::ticket::NO_SLOT;
 use crate::command::errors::{unknown_command, unknown_subcommand, wrong_arity};
@@ -38,26 +40,42 @@ pub fn dispatch(session: &Rc<Session>, inner: &mut SessionInner, frame: Frame<'_
     let command = match worker.commands.lookup(&args) {
         Lookup::Found(command) => command,
         // Redis says so, as it says of the arity, before it asks for a password.
-        Lookup::UnknownCommand => return inner.reply_text(session, unknown_command(&args)),
+        Lookup::UnknownCommand => {
+            inner.fail_transaction();
+            return inner.reply_text(session, unknown_command(&args));
+        }
         Lookup::UnknownSubcommand(container) => {
+            inner.fail_transaction();
             return inner.reply_text(session, unknown_subcommand(container, &args));
         }
     };
     worker.counters.command(command.id);
     inner.client.last_command = Some(command.id);
     if !command.arity_ok(args.len()) {
+        inner.fail_transaction();
+        if command.handling == Handling::Transaction(TransactionCommand::Exec) {
+            super::transaction::abort_by_arity(session, inner);
+        }
         return inner.reply_text(session, wrong_arity(command));
     }
     if !inner.client.authenticated && !command.allowed_without_auth() {
         return inner.reply_error(session, ProxyError::NoAuth);
     }
     if worker.budget.is_full() && command.class != CommandClass::Local {
+        inner.fail_transaction();
         return inner.reply_error(session, ProxyError::OutOfMemory);
+    }
+    if inner.client.mode != SessionMode::Normal && super::modes::take(session, inner, command, frame, &args) {
+        return;
     }
     match command.handling_for(&args) {
         Handling::Route => super::route::route(session, inner, command, frame, &args),
         Handling::Split(kind) => super::route::split(session, inner, (command, kind), frame, &args),
         Handling::Local(local) => super::local::answer(session, inner, (command, local), &args),
+        Handling::Transaction(kind) => {
+            super::transaction::handle(session, inner, (command, kind), &args);
+        }
+        Handling::Operation(kind) => crate::operation::start(session, inner, (command, kind), &args),
         Handling::Refuse(text) => inner.reply_text(session, text),
     }
 }

@@ -63,7 +63,9 @@ impl SessionInner {
     fn oldest_open(&self) -> Option<(u32, u64)> {
         self.pending
             .iter()
-            .find(|(_, cell)| cell.is_open() && !matches!(cell.state, CellState::Flowing))
+            .find(|(seq, cell)| {
+                cell.is_open() && !matches!(cell.state, CellState::Flowing) && !self.is_timeless(*seq)
+            })
             .map(|(seq, cell)| (seq, cell.arrived))
     }
 
@@ -71,7 +73,9 @@ impl SessionInner {
         let worker = session.worker();
         let waiting = || worker.waiting_parts(session, seq);
         let in_doubt = self.order.as_ref().is_some_and(|order| order.is_in_doubt(seq));
+        let operation = self.end_operation(seq);
         let error = match self.pending.cell(seq).map(|cell| (&cell.state, cell.held)) {
+            Some(_) if operation == Some(false) => ProxyError::DeadlineUnsent,
             // A held part is not under way.
             Some((CellState::Merging(merge), _)) if merge.only_under_way() == Some(waiting()) => {
                 ProxyError::DeadlineUnsent

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::pending::CellState;
 use super::{Session, SessionInner};
-use crate::backend::ticket::{Errand, Met, NO_SLOT};
+use crate::backend::ticket::{Errand, NO_SLOT};
 use crate::command::Command;
 use crate::command::local::{ClientIo, ListFilter, client_line, encode_client_list};
 use crate::worker::WorkerContext;
@@ -29,17 +29,7 @@ pub fn describe(worker: &WorkerContext, filter: &ListFilter) -> String {
 /// Gives the request a cell and asks every worker that may have such clients.
 pub fn start(session: &Rc<Session>, inner: &mut SessionInner, command: &'static Command, filter: ListFilter) {
     let seq = inner.expect(session, command, NO_SLOT, CellState::Waiting);
-    let errand = Errand {
-        session: Rc::clone(session),
-        seq,
-        part: 0,
-        split: false,
-        slot: NO_SLOT,
-        command,
-        resp: inner.client.resp,
-        redirects: 0,
-        met: Met::default(),
-    };
+    let errand = Errand::new(session, seq, NO_SLOT, command, inner.client.resp);
     tokio::task::spawn_local(gather(Rc::clone(session.worker()), errand, filter));
 }
 

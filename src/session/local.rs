@@ -24,6 +24,9 @@ pub fn answer(
     let password = worker.process.config.client_password.as_ref().map(Secret::expose);
     let facts = &*worker.process;
     let env = LocalEnv { table: worker.commands, password, facts };
+    if local == LocalCommand::Reset {
+        inner.reset_modes(session);
+    }
     let mut frame = worker.pool.take();
     let resp = inner.client.resp;
     let after = crate::command::local::reply(&env, &mut inner.client, local, args, &mut frame);
@@ -41,6 +44,33 @@ pub fn answer(
         After::ListClients(filter) => super::list::start(session, inner, command, filter),
     }
     worker.pool.give(frame);
+}
+
+/// True for a command whose reply is not ready at once, or that changes how replies look: it can't stand
+/// inside a transaction.
+pub fn needs_more_than_bytes(local: LocalCommand, args: &Args<'_>) -> bool {
+    match local {
+        LocalCommand::Hello | LocalCommand::Auth | LocalCommand::Quit | LocalCommand::Reset => true,
+        LocalCommand::Client => ["list", "info", "kill", "pause", "unblock", "reply"]
+            .iter()
+            .any(|word| args.at(1).eq_ignore_ascii_case(word.as_bytes())),
+        _ => false,
+    }
+}
+
+/// The reply of a local command inside a transaction.
+pub fn answer_queued(
+    session: &Rc<Session>,
+    inner: &mut SessionInner,
+    local: LocalCommand,
+    args: &Args<'_>,
+) -> Vec<u8> {
+    let worker = session.worker();
+    let password = worker.process.config.client_password.as_ref().map(Secret::expose);
+    let env = LocalEnv { table: worker.commands, password, facts: &*worker.process };
+    let mut frame = Vec::new();
+    crate::command::local::reply(&env, &mut inner.client, local, args, &mut frame);
+    frame
 }
 
 /// What clients are told while no node has said its version: the one our command table is of.

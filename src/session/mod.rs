@@ -13,6 +13,7 @@ pub mod expire;
 pub mod input;
 pub mod list;
 pub mod local;
+pub mod modes;
 pub mod order;
 pub mod pending;
 pub mod route;
@@ -20,12 +21,15 @@ pub mod state;
 pub mod task;
 #[cfg(test)]
 mod tests;
+pub mod transaction;
 pub mod window;
 
 use self::order::Order;
 use self::pending::Pending;
 use self::state::ClientState;
+use self::transaction::{Push, Transaction, Watch};
 use self::window::Window;
+use crate::operation::Running;
 use crate::protocol::scan::RequestScanner;
 use crate::telemetry::CloseReason;
 use crate::worker::WorkerContext;
@@ -86,6 +90,14 @@ pub struct SessionInner {
     pub partial: Option<Box<Partial>>,
     /// Redirected requests and what they wait for; almost always `None`.
     pub order: Option<Box<Order>>,
+    /// What was queued since MULTI.
+    pub transaction: Option<Box<Transaction>>,
+    /// Watched keys.
+    pub watch: Option<Box<Watch>>,
+    /// A transaction that its operation is about to send.
+    pub push: Option<Box<Push>>,
+    /// The operation that is under way; nothing else is then.
+    pub operation: Option<Box<Running>>,
     /// Epoch of the table under which the requests in flight were routed.
     pub epoch: u64,
     /// No more requests are taken; the session ends when everything owed is written.
@@ -130,6 +142,10 @@ impl Session {
                 waker: None,
                 partial: None,
                 order: None,
+                transaction: None,
+                watch: None,
+                push: None,
+                operation: None,
                 epoch: 0,
                 closing: None,
                 broken: None,

@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::transaction::TransactionCommand;
 use super::{Session, SessionInner};
 use crate::backend::ticket::{Aim, Errand, NO_SLOT, Parcel};
-use crate::command::Command;
+use crate::command::{Command, CommandTable, Handling, Lookup};
 use crate::error::ProxyError;
 use crate::protocol::Limits;
 use crate::protocol::request::Args;
@@ -201,19 +202,30 @@ fn precedes(errand: &Errand, place: (u32, u16)) -> bool {
     }
 }
 
-/// The keys of a request. A request whose keys can't be told counts as one with the whole request as
-/// its key: such requests are routed by their slot and never split.
+/// The keys of a request; of a transaction, those of all its commands. A request whose keys can't be told
+/// counts as one with the whole request as its key: such requests are routed by their slot and never split.
 fn keys_of(request: &[u8], command: &'static Command) -> Vec<Vec<u8>> {
+    let transaction = command.handling == Handling::Transaction(TransactionCommand::Exec);
+    let (mut keys, mut rest) = (Vec::new(), request);
     let mut scanner = RequestScanner::new();
-    let Ok(Scanned::Request(_)) = scanner.scan(request, &Limits::unlimited(), true) else {
-        return Vec::new();
-    };
-    let args = Args::new(request, scanner.spans());
-    let mut indexes = Vec::new();
-    match crate::command::keys::find_keys(command, &args, &mut indexes) {
-        Ok(()) => indexes.iter().map(|&index| args.at(index as usize).to_vec()).collect(),
-        Err(_) => vec![request.to_vec()],
+    while let Ok(Scanned::Request(len)) = scanner.scan(rest, &Limits::unlimited(), true) {
+        let args = Args::new(rest, scanner.spans());
+        let mut indexes = Vec::new();
+        let known = match CommandTable::builtin().lookup(&args) {
+            Lookup::Found(queued) if transaction => Some(queued),
+            _ if transaction => None,
+            _ => Some(command),
+        };
+        match known.map(|command| crate::command::keys::find_keys(command, &args, &mut indexes)) {
+            Some(Ok(())) => keys.extend(indexes.iter().map(|&index| args.at(index as usize).to_vec())),
+            // MULTI, EXEC and the like have none.
+            _ if transaction => {}
+            _ => keys.push(request.to_vec()),
+        }
+        rest = rest.get(len..).unwrap_or(&[]);
+        scanner.reset();
     }
+    keys
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes};
 use crate::backend::ticket::Errand;
 use crate::command::SplitKind;
 use crate::reply::merge::Merge;
+use crate::reply::splice::Splice;
 use crate::router::split::SplitPlan;
 use crate::telemetry::CommandClass;
 use crate::worker::outgoing::{LARGE, Outgoing};
@@ -23,6 +24,8 @@ const STASH_COMPACT: usize = 64 << 10;
 pub enum CellState {
     /// Nothing yet: the request is at a node or waits for one.
     Waiting,
+    /// Nothing yet; replies of our own go between the elements of the node's.
+    Splicing(Box<Splice>),
     /// The parts of a split command; complete when none is left.
     Merging(Box<Merge>),
     /// A whole reply, at this place of the stash.
@@ -59,7 +62,7 @@ impl Cell {
     /// True while a node still owes something.
     pub fn is_open(&self) -> bool {
         match &self.state {
-            CellState::Waiting | CellState::Flowing => true,
+            CellState::Waiting | CellState::Splicing(_) | CellState::Flowing => true,
             CellState::Merging(merge) => !merge.is_complete(),
             CellState::Stashed { .. } | CellState::Large(_) => false,
         }
@@ -139,7 +142,7 @@ impl Pending {
         let front = seq == self.first;
         let Some(cell) = self.cells.get_mut(seq.wrapping_sub(self.first) as usize) else { return false };
         if !matches!(cell.state, CellState::Waiting) {
-            return false;
+            return self.answer_spliced(seq, frame, out, pool);
         }
         if front {
             out.append(frame, || pool.take());
@@ -154,12 +157,27 @@ impl Pending {
         true
     }
 
+    #[cold]
+    fn answer_spliced(&mut self, seq: u32, frame: &[u8], out: &mut Outgoing, pool: &BufferPool) -> bool {
+        let Some(cell) = self.cell(seq) else { return false };
+        let CellState::Splicing(splice) = &cell.state else { return false };
+        let whole = splice.apply(frame);
+        cell.state = CellState::Waiting;
+        self.answer(seq, whole.as_deref().unwrap_or(frame), out, pool)
+    }
+
     /// As `answer`, for a reply that need not be copied.
-    pub fn answer_large(&mut self, seq: u32, frame: Bytes, out: &mut Outgoing) -> bool {
+    pub fn answer_large(&mut self, seq: u32, mut frame: Bytes, out: &mut Outgoing) -> bool {
         let front = self.is_front(seq);
         let Some(cell) = self.cell(seq) else { return false };
-        if !matches!(cell.state, CellState::Waiting) {
-            return false;
+        match &cell.state {
+            CellState::Waiting => {}
+            CellState::Splicing(splice) => {
+                if let Some(whole) = splice.apply(&frame) {
+                    frame = whole.into();
+                }
+            }
+            _ => return false,
         }
         self.open -= 1;
         if front {
@@ -192,7 +210,7 @@ impl Pending {
     pub fn settle(&mut self, seq: u32, frame: &[u8]) -> bool {
         let Some(cell) = self.cell(seq) else { return false };
         let dropped = match &cell.state {
-            CellState::Waiting => 0,
+            CellState::Waiting | CellState::Splicing(_) => 0,
             CellState::Merging(merge) if !merge.is_complete() => merge.bytes(),
             _ => return false,
         };
@@ -335,7 +353,7 @@ impl Pending {
     pub fn set_held(&mut self, errand: &Errand, held: bool) -> bool {
         let Some(cell) = self.cell(errand.seq) else { return false };
         match &mut cell.state {
-            CellState::Waiting => {
+            CellState::Waiting | CellState::Splicing(_) => {
                 cell.held = held;
                 true
             }
@@ -350,7 +368,7 @@ impl Pending {
     /// True when the request (or part) has no part of its reply yet.
     pub fn wants(&mut self, errand: &Errand) -> bool {
         match self.cell(errand.seq).map(|cell| &cell.state) {
-            Some(CellState::Waiting) => !errand.split,
+            Some(CellState::Waiting | CellState::Splicing(_)) => !errand.split,
             Some(CellState::Merging(merge)) => errand.split && merge.wants(errand.part),
             _ => false,
         }
@@ -360,7 +378,9 @@ impl Pending {
     pub fn each_slot_at_node(&self, mut each: impl FnMut(u16)) {
         for cell in &self.cells {
             match &cell.state {
-                CellState::Waiting | CellState::Flowing if !cell.held => each(cell.slot),
+                CellState::Waiting | CellState::Splicing(_) | CellState::Flowing if !cell.held => {
+                    each(cell.slot)
+                }
                 CellState::Merging(merge) => merge.slots_at_node().for_each(&mut each),
                 _ => {}
             }

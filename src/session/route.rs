@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::dispatch::Frame;
 use super::pending::CellState;
 use super::{OTHER_LANE, Session, SessionInner};
-use crate::backend::ticket::{Errand, Met, NO_SLOT};
+use crate::backend::ticket::{Errand, NO_SLOT};
 use crate::command::{Command, KeyRule, SplitKind, find_keys};
 use crate::error::ProxyError;
 use crate::protocol::request::Args;
@@ -43,17 +43,7 @@ fn forward(
     slot: u16,
 ) {
     let seq = inner.expect(session, command, slot, CellState::Waiting);
-    let errand = Errand {
-        session: Rc::clone(session),
-        seq,
-        part: 0,
-        split: false,
-        slot,
-        command,
-        resp: inner.client.resp,
-        redirects: 0,
-        met: Met::default(),
-    };
+    let errand = Errand::new(session, seq, slot, command, inner.client.resp);
     let worker = session.worker();
     match frame.shared {
         Some(bytes) if bytes.len() >= worker.limits.dedicated_request => {
@@ -66,9 +56,19 @@ fn forward(
     }
 }
 
-struct CrossSlot;
+/// The keys lie in several slots.
+#[derive(Debug)]
+pub struct CrossSlot;
 
-fn slot_of_keys(session: &Rc<Session>, command: &'static Command, args: &Args<'_>) -> Result<u16, CrossSlot> {
+/// The slot of all keys of a request, or [`NO_SLOT`] when it has none.
+///
+/// # Errors
+/// They lie in several.
+pub fn slot_of_keys(
+    session: &Rc<Session>,
+    command: &'static Command,
+    args: &Args<'_>,
+) -> Result<u16, CrossSlot> {
     let mut keys = session.worker().key_indexes.borrow_mut();
     keys.clear();
     if find_keys(command, args, &mut keys).is_err() {
@@ -100,17 +100,8 @@ pub fn split(
     let merge = Merge::new(kind, Rc::clone(&plan), !command.is_read_only(), worker.limits.merge_reply_bytes);
     let seq = inner.expect(session, command, NO_SLOT, CellState::Merging(Box::new(merge)));
     for (part, part_plan) in plan.parts().iter().enumerate() {
-        let errand = Errand {
-            session: Rc::clone(session),
-            seq,
-            part: part as u16,
-            split: true,
-            slot: part_plan.slot,
-            command,
-            resp: inner.client.resp,
-            redirects: 0,
-            met: Met::default(),
-        };
+        let errand = Errand::new(session, seq, NO_SLOT, command, inner.client.resp);
+        let errand = errand.part(part as u16, part_plan.slot);
         let bytes = PartBytes::new(*args, &plan, part, step);
         worker.send_new(inner, errand, None, bytes.len(), |run| bytes.write(run));
     }

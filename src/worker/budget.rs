@@ -81,6 +81,7 @@ impl SessionInner {
             + self.pending.bytes()
             + self.partial.as_ref().map_or(0, |partial| partial.buffer.capacity())
             + self.order.as_ref().map_or(0, |order| order.bytes())
+            + self.transaction.as_ref().map_or(0, |transaction| transaction.bytes())
     }
 
     /// Brings the worker's account up to date with this session.

@@ -44,6 +44,10 @@ pub struct WorkerLimits {
     pub dedicated_request: usize,
     /// `merge-reply-bytes`.
     pub merge_reply_bytes: u64,
+    /// `transaction-bytes`.
+    pub transaction_bytes: usize,
+    /// `transaction-commands`.
+    pub transaction_commands: usize,
     /// `multi-key-split`.
     pub multi_key_split: bool,
     /// `connect-timeout`.
@@ -84,6 +88,8 @@ impl WorkerLimits {
             dedicated_connections: config.dedicated_max_per_node,
             dedicated_request: usize::try_from(config.dedicated_request_bytes).unwrap_or(usize::MAX),
             merge_reply_bytes: config.merge_reply_bytes,
+            transaction_bytes: usize::try_from(config.transaction_bytes).unwrap_or(usize::MAX),
+            transaction_commands: config.transaction_commands,
             multi_key_split: config.multi_key_split,
             connect_timeout: config.connect_timeout,
             silence: config.node_silence_timeout,

@@ -10,6 +10,7 @@ use std::time::Instant;
 use dashmap::DashMap;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::backend::line::DedicatedCount;
 use crate::command::local::ListFilter;
 use crate::config::Config;
 use crate::error::ProxyError;
@@ -77,6 +78,8 @@ pub struct Process {
     pub memory_ceiling: u64,
     /// The process stops: not ready.
     pub draining: AtomicBool,
+    /// Dedicated connections in use.
+    pub dedicated: Arc<DedicatedCount>,
     next_client: AtomicU64,
 }
 
@@ -96,6 +99,7 @@ impl Process {
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            dedicated: Arc::default(),
             next_client: AtomicU64::new(first),
         })
     }

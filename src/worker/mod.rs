@@ -6,6 +6,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 pub mod budget;
 pub mod clock;
 pub mod flush;
@@ -35,6 +37,7 @@ use self::sessions::Sessions;
 use self::wheel::Wheel;
 use crate::backend::lane::Lane;
 use crate::backend::lanes::Lanes;
+use crate::backend::line::LinePool;
 use crate::backend::ticket::{Errand, NO_SLOT};
 use crate::backend::waiting::WaitingRoom;
 use crate::command::CommandTable;
@@ -65,6 +68,10 @@ pub struct WorkerContext {
     epoch: Cell<u64>,
     /// Connections to the nodes.
     pub lanes: RefCell<Lanes>,
+    /// Dedicated connections nobody uses.
+    pub lines: RefCell<LinePool>,
+    /// A lane became ready or the table changed: operations that wait for a node look again.
+    pub changed: Notify,
     /// Requests without a way.
     pub waiting: RefCell<WaitingRoom>,
     /// Clients.
@@ -109,6 +116,8 @@ impl WorkerContext {
             table: RefCell::new(table),
             topology,
             lanes: RefCell::default(),
+            lines: RefCell::default(),
+            changed: Notify::new(),
             waiting: RefCell::default(),
             sessions: RefCell::default(),
             flusher: Flusher::default(),

@@ -110,6 +110,7 @@ fn on_tick(worker: &Rc<WorkerContext>, draining: Option<usize>) {
     worker.serve_waiting();
     worker.settle_budget();
     worker.close_idle_dedicated();
+    worker.close_idle_lines();
     if let Some(per_step) = draining {
         let some: Vec<_> =
             worker.sessions.borrow().iter().filter(|s| !s.inner().draining).take(per_step).cloned().collect();

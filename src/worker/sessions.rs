@@ -70,6 +70,9 @@ impl WorkerContext {
         let owed = inner.pending.len();
         inner.pending.clear();
         inner.release_order(self);
+        inner.drop_operation();
+        inner.transaction = None;
+        inner.watch = None;
         inner.writer = None;
         inner.waker = None;
         inner.partial = None;

@@ -17,7 +17,7 @@ use super::limits::WorkerLimits;
 use super::mailbox::{Process, WorkerHandle};
 use super::transport::{ReadSide, Transport};
 use crate::backend::handshake::Credentials;
-use crate::backend::ticket::{Aim, Errand, Met, Parcel};
+use crate::backend::ticket::{Aim, Errand, Parcel};
 use crate::command::{Command, CommandTable};
 use crate::config::Config;
 use crate::session::Session;
@@ -109,17 +109,8 @@ pub(crate) fn expect(session: &Rc<Session>, name: &str, slot: u16, arrived: u64)
 
 /// The errand of request `seq`.
 pub(crate) fn errand(session: &Rc<Session>, seq: u32, name: &str, slot: u16) -> Errand {
-    Errand {
-        session: Rc::clone(session),
-        seq,
-        part: 0,
-        split: false,
-        slot,
-        command: command(name),
-        resp: session.inner().client.resp,
-        redirects: 0,
-        met: Met::default(),
-    }
+    let resp = session.inner().client.resp;
+    Errand::new(session, seq, slot, command(name), resp)
 }
 
 /// The request of `errand`: its command and `words`, for whom the table says.

@@ -8,6 +8,7 @@ mod framing;
 mod harness;
 mod metrics;
 mod multi_key;
+mod transactions;
 mod unix;
 mod values;
 mod versions;

@@ -1,0 +1,173 @@
+//! Transactions give the bytes of a single Redis: queued, executed, given up, watched; in RESP2 and RESP3, in
+//! one packet and call by call. And they are one contiguous push on a shared connection.
+
+use crate::support::client::Client;
+use crate::support::cluster::RedisCluster;
+use crate::support::keys::key_in;
+use crate::support::proxy::Proxy;
+use crate::support::resp::{frame, show};
+use crate::support::shared;
+
+/// What two clients send in turn; `2>` marks the second one. Keys of one slot by their tag.
+const SCRIPTS: &[&str] = &[
+    "MULTI|SET {t}a 1|GET {t}a|INCR {t}a|EXEC",
+    "MULTI|EXEC",
+    "MULTI|DISCARD|EXEC|DISCARD",
+    "MULTI|SET {t}a 1|DISCARD|GET {t}a",
+    "EXEC|DISCARD|UNWATCH",
+    "MULTI|MULTI|SET {t}b x|EXEC",
+    "MULTI|WATCH {t}a|SET {t}b x|EXEC",
+    "MULTI|NOSUCH|SET {t}c x|EXEC|GET {t}c",
+    "MULTI|SET {t}c|SET {t}c x|EXEC|GET {t}c",
+    "MULTI|GET|EXEC extra|EXEC",
+    "MULTI|SET {t}s v|LPUSH {t}s x|INCR {t}s|GET {t}s|EXEC",
+    "MULTI|PING|PING hi|ECHO x|SET {t}a 5|SELECT 0|INCR {t}a|UNWATCH|EXEC",
+    "MULTI|PING|EXEC",
+    "MULTI|EVAL return{KEYS[1],ARGV[1],1} 1 {t}e arg|EVAL return(redis.call('set',KEYS[1],ARGV[1])) 1 {t}e v|GET {t}e|EXEC",
+    "MULTI|EVAL return(redis.error_reply('MY')) 0|HSET {t}h f v|HGETALL {t}h|EXEC",
+    "MULTI|SUBSCRIBE|SET {t}a 1|EXEC",
+    "WATCH {t}w|GET {t}w|MULTI|SET {t}w 1|EXEC|GET {t}w",
+    "WATCH {t}w|2> SET {t}w other|MULTI|SET {t}w mine|EXEC|GET {t}w",
+    "WATCH {t}w|SET {t}w own|MULTI|SET {t}w mine|EXEC|GET {t}w",
+    "WATCH {t}w {t}x|2> SET {t}x other|UNWATCH|MULTI|SET {t}w mine|EXEC",
+    "WATCH {t}w|WATCH {t}x|2> SET {t}w other|MULTI|PING|EXEC",
+    "WATCH {t}w|2> SET {t}w other|MULTI|SET {t}w mine|DISCARD|MULTI|SET {t}w again|EXEC",
+    "WATCH {t}w|MULTI|NOSUCH|EXEC|2> SET {t}w other|MULTI|GET {t}w|EXEC",
+    "WATCH {t}w|2> SET {t}w other|RESET|MULTI|SET {t}w mine|EXEC",
+    "WATCH {t}w|MULTI|PING|EXEC",
+    "WATCH {t}w|MULTI|EXEC",
+    "WATCH {t}w|2> DEL {t}w|MULTI|EXEC|MULTI|EXEC",
+    "MULTI|RESET|GET {t}a|EXEC",
+    "MULTI|DEL {t}a {t}b|MGET {t}a {t}b|MSET {t}a 1 {t}b 2|EXISTS {t}a {t}b {t}c|EXEC",
+    "WATCH|MULTI extra|DISCARD extra|UNWATCH extra",
+];
+
+fn inline(line: &str) -> Vec<u8> {
+    frame(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>())
+}
+
+/// Plays a script to two clients of one server; all replies, each behind its request.
+fn play(clients: &mut [Client; 2], script: &str, tag: &str) -> Vec<String> {
+    let mut heard = Vec::new();
+    for step in script.split('|') {
+        let (client, line) = match step.strip_prefix("2> ") {
+            Some(line) => (1, line),
+            None => (0, step),
+        };
+        let reply = clients[client].raw(&inline(&line.replace("{t}", tag)));
+        heard.push(format!("{line} -> {}", show(&reply)));
+    }
+    heard
+}
+
+fn both(resp3: bool) -> [[Client; 2]; 2] {
+    let connect = |addr| if resp3 { Client::connect_resp3(addr) } else { Client::connect(addr) };
+    [shared::proxy().addr(), shared::standalone().addr()].map(|addr| [connect(addr), connect(addr)])
+}
+
+#[test]
+fn scripts_give_the_bytes_of_a_single_redis() {
+    for resp3 in [false, true] {
+        for script in SCRIPTS {
+            // RESET turns the version back: each script has clients of its own.
+            let [mut ours, mut theirs] = both(resp3);
+            let tag = format!("{{{}}}", shared::unique("tx"));
+            let (got, expected) = (play(&mut ours, script, &tag), play(&mut theirs, script, &tag));
+            assert_eq!(got, expected, "{script} in RESP{}", if resp3 { 3 } else { 2 });
+        }
+    }
+}
+
+#[test]
+fn the_same_in_one_packet() {
+    for script in SCRIPTS.iter().filter(|script| !script.contains("2>")) {
+        let [[mut ours, _], [mut theirs, _]] = both(false);
+        let tag = format!("{{{}}}", shared::unique("tx"));
+        let steps: Vec<Vec<u8>> = script.split('|').map(|step| inline(&step.replace("{t}", &tag))).collect();
+        for client in [&mut ours, &mut theirs] {
+            client.send(&steps.concat());
+        }
+        for step in &steps {
+            assert_eq!(show(&ours.reply()), show(&theirs.reply()), "{script}: {}", show(step));
+        }
+    }
+}
+
+#[test]
+fn keys_of_two_slots_are_refused_when_queued() {
+    let mut client = shared::client();
+    let (a, b) = (key_in(1, "tx"), key_in(2, "tx"));
+    assert_eq!(client.raw(b"MULTI\r\n"), b"+OK\r\n");
+    assert_eq!(client.raw(&inline(&format!("SET {a} 1"))), b"+QUEUED\r\n");
+    let refused = client.raw(&inline(&format!("SET {b} 1")));
+    assert_eq!(show(&refused), "-CROSSSLOT Keys in request don't hash to the same slot\\r\\n");
+    let aborted = client.raw(b"EXEC\r\n");
+    assert_eq!(show(&aborted), "-EXECABORT Transaction discarded because of previous errors.\\r\\n");
+    assert_eq!(client.raw(&inline(&format!("EXISTS {a}"))), b":0\r\n");
+    assert_eq!(client.raw(&inline(&format!("WATCH {a} {b}"))), refused);
+}
+
+#[test]
+fn what_concerns_all_shards_is_refused_when_queued_with_the_reason() {
+    let mut client = shared::client();
+    client.raw(b"MULTI\r\n");
+    let refused = show(&client.raw(b"DBSIZE\r\n"));
+    assert!(refused.starts_with("-ERR slotway: 'dbsize' cannot be part of a transaction"), "{refused}");
+    assert!(show(&client.raw(b"EXEC\r\n")).starts_with("-EXECABORT"));
+    assert_eq!(client.raw(b"PING\r\n"), b"+PONG\r\n");
+}
+
+#[test]
+fn large_transactions_pass_and_too_large_ones_are_refused() {
+    let proxy = Proxy::start(
+        &shared::seeds(shared::cluster()),
+        &[("transaction-commands", "1000"), ("transaction-bytes", "1MiB")],
+    );
+    let mut client = proxy.client();
+    let key = shared::unique("{tx}counter");
+    let incr = inline(&format!("INCR {key}"));
+    let queue = |count: usize| [b"MULTI\r\n".to_vec(), incr.repeat(count), b"EXEC\r\n".to_vec()].concat();
+    client.send(&queue(1000));
+    (0..1001).for_each(|_| drop(client.reply()));
+    assert!(client.reply().starts_with(b"*1000\r\n:1\r\n:2\r\n"));
+    client.send(&queue(1001));
+    (0..1001).for_each(|_| drop(client.reply()));
+    let refused = show(&client.reply());
+    assert!(refused.starts_with("-ERR slotway: the transaction is larger"), "{refused}");
+    assert!(client.reply().starts_with(b"-EXECABORT"));
+    let value = "x".repeat(1 << 20);
+    client.raw(b"MULTI\r\n");
+    let refused = show(&client.raw(&inline(&format!("SET {key} {value}"))));
+    assert!(refused.starts_with("-ERR slotway: the transaction is larger"), "{refused}");
+    assert!(client.raw(b"EXEC\r\n").starts_with(b"-EXECABORT"));
+    assert_eq!(client.raw(&inline(&format!("GET {key}"))), b"$4\r\n1000\r\n");
+}
+
+/// A slot half moved: what is there is executed there, what is not is executed at the target, as a whole.
+#[test]
+fn a_transaction_follows_its_slot() {
+    let cluster = RedisCluster::start(3, 0);
+    let proxy = Proxy::start(&shared::seeds(&cluster), &[]);
+    let mut client = proxy.client();
+    let slot = 7000;
+    let (here, gone) = (key_in(slot, "here"), key_in(slot, "gone"));
+    client.ok(&inline(&format!("SET {here} 1")));
+    let mut watcher = proxy.client();
+    watcher.ok(&inline(&format!("WATCH {gone}")));
+    let from = cluster.initial_owner(slot);
+    cluster.open_slot(slot, from, (from + 1) % 3);
+    let transaction = |key: &str| {
+        [&b"MULTI\r\n"[..], &inline(&format!("INCR {key}")), &inline(&format!("INCR {key}")), b"EXEC\r\n"]
+            .concat()
+    };
+    for (key, expected) in [(&here, "*2\\r\\n:2\\r\\n:3\\r\\n"), (&gone, "*2\\r\\n:1\\r\\n:2\\r\\n")] {
+        client.send(&transaction(key));
+        let replies: Vec<String> = (0..4).map(|_| show(&client.reply())).collect();
+        assert_eq!(replies, ["+OK\\r\\n", "+QUEUED\\r\\n", "+QUEUED\\r\\n", expected], "{key}");
+    }
+    watcher.send(&transaction(&gone));
+    let replies: Vec<String> = (0..4).map(|_| show(&watcher.reply())).collect();
+    assert_eq!(replies[3], "*-1\\r\\n", "a watched slot moves: null");
+    watcher.send(&transaction(&here));
+    assert_eq!((0..4).map(|_| show(&watcher.reply())).nth(3).as_deref(), Some("*2\\r\\n:4\\r\\n:5\\r\\n"));
+}
