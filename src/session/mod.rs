@@ -19,6 +19,7 @@ pub mod modes;
 pub mod order;
 pub mod pending;
 pub mod route;
+pub mod script;
 pub mod state;
 pub mod task;
 #[cfg(test)]

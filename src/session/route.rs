@@ -13,6 +13,7 @@ use crate::protocol::request::Args;
 use crate::reply::merge::Merge;
 use crate::router::slot::slot_of;
 use crate::router::split::{PartBytes, Split, split as split_keys};
+use crate::telemetry::CommandClass;
 use crate::topology::table::SLOTS;
 
 /// Sends a request on as it is, if all its keys share a slot.
@@ -27,7 +28,12 @@ pub fn route(
     let slot = match command.key_rule {
         KeyRule::First => slot_of(args.at(1)),
         _ => match slot_of_keys(session, command, args) {
-            Ok(slot) => slot,
+            Ok(slot) => {
+                if command.class == CommandClass::Script {
+                    super::script::prepare(session, inner, command, args, slot);
+                }
+                slot
+            }
             Err(CrossSlot) => return inner.reply_error(session, ProxyError::CrossSlot),
         },
     };

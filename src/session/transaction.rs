@@ -15,7 +15,7 @@ use super::state::SessionMode;
 use super::{Session, SessionInner, local};
 use crate::backend::line::Line;
 use crate::backend::ticket::{Errand, NO_SLOT};
-use crate::command::{Command, Flags, Handling, LocalCommand};
+use crate::command::{Command, CommandClass, Flags, Handling, LocalCommand};
 use crate::error::ProxyError;
 use crate::operation::{self, OperationKind, OwnedRequest};
 use crate::protocol::encode;
@@ -60,6 +60,7 @@ pub struct Transaction {
     queued: Vec<Queued>,
     sent: u32,
     slot: u16,
+    scripts: bool,
     failed: bool,
     may_replicate: bool,
 }
@@ -82,6 +83,8 @@ pub struct Push {
     pub commands: u32,
     /// Slot of its keys, or [`NO_SLOT`].
     pub slot: u16,
+    /// Among them are EVAL or EVALSHA.
+    pub scripts: bool,
     /// What of the reply is made here.
     pub splice: Option<Box<Splice>>,
 }
@@ -93,6 +96,7 @@ impl Transaction {
             queued: Vec::new(),
             sent: 0,
             slot: NO_SLOT,
+            scripts: false,
             failed: false,
             may_replicate: false,
         }
@@ -179,6 +183,10 @@ pub fn queue(
             }
             if slot != NO_SLOT {
                 transaction.slot = slot;
+            }
+            if command.class == CommandClass::Script {
+                transaction.scripts = true;
+                super::script::prepare_queued(session, command, args);
             }
             transaction.push.extend_from_slice(frame.bytes);
             transaction.sent += 1;
@@ -274,10 +282,14 @@ fn send(session: &Rc<Session>, inner: &mut SessionInner, command: &'static Comma
     let seq = inner.expect(session, command, push.slot, state);
     let mut errand = Errand::new(session, seq, push.slot, command, inner.client.resp);
     errand.before = push.commands + 1;
+    let worker = session.worker();
+    if push.scripts
+        && let Some(lane) = worker.ready_lane(push.slot, session.id, inner.client.resp)
+    {
+        worker.load_scripts_of(&lane, &errand, &push.bytes);
+    }
     let len = push.bytes.len();
-    session
-        .worker()
-        .send_new(inner, errand, Some(&push.bytes), len, |run| run.extend_from_slice(&push.bytes));
+    worker.send_new(inner, errand, Some(&push.bytes), len, |run| run.extend_from_slice(&push.bytes));
 }
 
 /// Closes the push, and answers what is ours.
@@ -297,6 +309,7 @@ fn ready(session: &Rc<Session>, inner: &mut SessionInner, mut transaction: Trans
         bytes: transaction.push.into(),
         commands: transaction.sent,
         slot: transaction.slot,
+        scripts: transaction.scripts,
         splice: (!splice.is_empty()).then(|| Box::new(splice)),
     }
 }

@@ -14,6 +14,7 @@ use crate::backend::line::DedicatedCount;
 use crate::command::local::ClientsRequest;
 use crate::config::Config;
 use crate::error::ProxyError;
+use crate::script::ScriptCache;
 use crate::session::clients::Told;
 use crate::telemetry::snapshot::{Snapshot, Traffic};
 use crate::topology::Topology;
@@ -79,6 +80,8 @@ pub struct Process {
     pub memory_ceiling: u64,
     /// The process stops: not ready.
     pub draining: AtomicBool,
+    /// Scripts by their SHA1.
+    pub scripts: ScriptCache,
     /// Dedicated connections in use.
     pub dedicated: Arc<DedicatedCount>,
     next_client: AtomicU64,
@@ -90,6 +93,7 @@ impl Process {
         // Ids are unique across instances and stay below 2^53, which every client's numbers can hold.
         let first = (u64::from(fastrand::u32(1..1 << 20)) << 32) + 1;
         Arc::new(Self {
+            scripts: ScriptCache::new(config.script_cache_bytes),
             memory_ceiling: config.memory_ceiling(),
             config,
             topology,
