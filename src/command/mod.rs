@@ -89,6 +89,7 @@ pub enum LocalCommand {
     Quit,
     Reset,
     Select,
+    Role,
     Time,
     Command,
     Client,
