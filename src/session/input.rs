@@ -10,7 +10,7 @@ use crate::protocol::ProtocolError;
 use crate::protocol::request::Args;
 use crate::protocol::scan::{RequestScanner, Scanned};
 use crate::telemetry::{CloseReason, CommandClass};
-use crate::worker::outgoing::LARGE;
+use crate::worker::outgoing::{CHUNK, LARGE, is_small_part, unpinned};
 
 /// Handles what was read into the scratch buffer; what is left of it goes into a partial.
 #[inline]
@@ -80,6 +80,7 @@ fn keep(session: &Rc<Session>, inner: &mut SessionInner, partial: Box<Partial>) 
 /// Handles what stands in the session's own buffer, and gives the buffer back when it is empty.
 pub fn take_partial(session: &Rc<Session>, inner: &mut SessionInner) {
     let Some(mut partial) = inner.partial.take() else { return };
+    let (room, read) = (partial.buffer.capacity(), partial.buffer.len());
     while inner.may_take(session.worker()) && !partial.buffer.is_empty() {
         let Partial { buffer, scanner, wanted } = &mut *partial;
         let scanned = scan_one(session, inner, scanner, buffer);
@@ -96,8 +97,8 @@ pub fn take_partial(session: &Rc<Session>, inner: &mut SessionInner) {
             Ok(Scanned::Request(len)) => {
                 inner.alone = false;
                 let bytes = buffer.split_to(len).freeze();
-                let shared = (len >= LARGE).then_some(&bytes);
-                dispatch(session, inner, Frame { bytes: &bytes, shared }, scanner.spans());
+                let shared = (len >= LARGE).then(|| unpinned(bytes.clone(), room));
+                dispatch(session, inner, Frame { bytes: &bytes, shared: shared.as_ref() }, scanner.spans());
                 scanner.reset();
             }
             Ok(Scanned::Inline(len)) => {
@@ -122,6 +123,10 @@ pub fn take_partial(session: &Rc<Session>, inner: &mut SessionInner) {
         }
     }
     if !partial.buffer.is_empty() && inner.closing.is_none() {
+        let left = partial.buffer.len();
+        if left < read && room > CHUNK && is_small_part(left, room) {
+            partial.buffer = partial.buffer.as_ref().into();
+        }
         keep(session, inner, partial);
     }
 }

@@ -145,6 +145,14 @@ impl Counters {
         self.with_node(node, |cells| add(cells, node_word::CONNECTIONS, delta as u64));
     }
 
+    /// How many connections to a node are open.
+    #[cfg(test)]
+    pub fn open_connections(&self, node: NodeId) -> i64 {
+        let nodes = self.nodes.borrow();
+        let cell = nodes.get(node.index()).and_then(|node| node.cells.get(node_word::CONNECTIONS));
+        cell.map_or(0, |cell| cell.get() as i64)
+    }
+
     /// Copies everything into the snapshot and marks the worker as alive. To be called about once a
     /// second, by the worker's own loop: `/livez` relies on it.
     pub fn publish(&self) {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{mpsc, watch};
 
+use super::heard::Heard;
 use super::node::{Node, NodeId};
 use super::snapshot::Snapshot;
 use super::stats::{TopologyStats, Trigger};
@@ -59,6 +60,7 @@ pub struct Topology {
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) learned: ArcSwap<LearnedTable>,
     pub(crate) commands_read: AtomicBool,
+    pub(crate) heard: ArcSwap<Heard>,
     stats: TopologyStats,
 }
 
@@ -78,6 +80,7 @@ impl Topology {
             snapshot: ArcSwap::default(),
             learned: ArcSwap::default(),
             commands_read: AtomicBool::new(false),
+            heard: ArcSwap::default(),
             stats: TopologyStats::new(),
         };
         (Arc::new(topology), inbox)

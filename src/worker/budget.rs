@@ -78,11 +78,11 @@ impl SessionInner {
     /// Bytes this session's buffers hold.
     #[inline]
     pub fn footprint(&self) -> usize {
-        let queued = self.transaction.as_ref().map_or(0, |transaction| transaction.bytes());
-        queued
-            + self.out.len()
+        self.out.len()
             + self.pending.bytes()
-            + self.partial.as_ref().map_or(0, |p| p.buffer.capacity())
+            + self.partial.as_ref().map_or(0, |partial| partial.buffer.capacity())
+            + self.order.as_ref().map_or(0, |order| order.bytes())
+            + self.transaction.as_ref().map_or(0, |transaction| transaction.bytes())
     }
 
     /// Brings the worker's account up to date with this session.

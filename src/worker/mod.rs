@@ -188,9 +188,9 @@ impl WorkerContext {
         });
     }
 
-    /// True when request `seq` of `session` waits for a node.
-    pub fn is_waiting(&self, session: &Session, seq: u32) -> bool {
-        self.waiting.borrow().holds(session.id, seq)
+    /// How many parts of request `seq` of `session` (one, if it is not split) wait for a node.
+    pub fn waiting_parts(&self, session: &Session, seq: u32) -> usize {
+        self.waiting.borrow().count(session.id, seq)
     }
 
     /// True while a lane is of use: its node belongs to the cluster, or requests still want to go there.

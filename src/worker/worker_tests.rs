@@ -38,9 +38,11 @@ fn a_closed_session_holds_nothing_and_wants_nothing() {
         let front = testkit::expect(&session, "get", 1, 0);
         let behind = testkit::expect(&session, "get", 1, 0);
         session.deliver(&behind, &[b'x'; 1000], None);
-        session.inner().hold(testkit::parcel(&front, &["k"]), 0, &worker);
+        let held = testkit::parcel(&front, &["k"]);
+        let held_bytes = held.bytes.len();
+        session.inner().hold(held, 0, &worker);
         session.flush();
-        assert_eq!((session.inner().footprint(), worker.sessions_in_order.get()), (1000, 1));
+        assert_eq!((session.inner().footprint(), worker.sessions_in_order.get()), (1000 + held_bytes, 1));
         worker.close_session(&session, CloseReason::Client);
         worker.close_session(&session, CloseReason::Client);
         assert_eq!((session.inner().footprint(), worker.sessions_in_order.get()), (0, 0));
