@@ -213,7 +213,7 @@ impl SessionInner {
             query_free,
             output_bytes: self.out.len(),
             output_chunks: self.out.chunks(),
-            queued: self.transaction.as_ref().map_or(0, |transaction| transaction.len()),
+            queued: self.transaction.as_ref().map_or(0, |transaction| transaction.commands()),
             total_bytes: self.footprint(),
             ..ClientIo::default()
         }

@@ -103,7 +103,7 @@ impl Transaction {
     }
 
     /// Commands queued.
-    pub fn len(&self) -> usize {
+    pub fn commands(&self) -> usize {
         self.queued.len()
     }
 

@@ -20,6 +20,9 @@ const NEVER: &[(&str, &str)] = &[
     ("function|kill", "no function runs"),
     ("script|kill", "no script runs"),
     ("script|debug", "not in a test"),
+    ("cluster|count-failure-reports", "the node's id is drawn at start"),
+    ("cluster|replicas", "the node's id is drawn at start"),
+    ("cluster|slaves", "the node's id is drawn at start"),
     ("object|freq", "the servers do not count accesses"),
 ];
 
