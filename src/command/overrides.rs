@@ -36,6 +36,9 @@ pub struct Override {
     /// Arguments after the name come in pairs: any other number is a wrong number of arguments.
     #[serde(default)]
     pub pairs: bool,
+    /// Held back by CLIENT PAUSE WRITE although it has no flag `write`.
+    #[serde(default)]
+    pub may_replicate: bool,
     /// Key specifications of kind `unknown` are left out: `key-option` says what they do not, or
     /// they are about keys named in the data.
     #[serde(default)]
@@ -75,6 +78,8 @@ pub enum Routing {
     AnyPrimary,
     /// By its keys, as every command with keys.
     Keys,
+    /// To the owner of the slot whose number is the first argument after the subcommand.
+    Slot,
 }
 
 /// An option whose value is a key.

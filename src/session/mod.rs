@@ -8,16 +8,18 @@ use std::rc::Rc;
 use std::task::Waker;
 
 pub mod cell;
+pub mod clients;
 pub mod deliver;
 pub mod dispatch;
 pub mod expire;
 pub mod input;
-pub mod list;
+pub mod learned;
 pub mod local;
 pub mod modes;
 pub mod order;
 pub mod pending;
 pub mod route;
+pub mod script;
 pub mod state;
 pub mod task;
 #[cfg(test)]
@@ -30,6 +32,7 @@ use self::pending::Pending;
 use self::state::ClientState;
 use self::transaction::{Push, Transaction, Watch};
 use self::window::Window;
+use crate::command::local::Unblock;
 use crate::operation::Running;
 use crate::protocol::scan::RequestScanner;
 use crate::telemetry::CloseReason;
@@ -37,6 +40,7 @@ use crate::worker::WorkerContext;
 use crate::worker::outgoing::{Flushed, LARGE, Outgoing};
 use crate::worker::transport::WriteSide;
 use bytes::BytesMut;
+use tokio::sync::oneshot;
 
 /// An epoch no table has: whatever is in flight has to be answered before the next request, which takes
 /// another connection.
@@ -111,6 +115,10 @@ pub struct SessionInner {
     pub paused: bool,
     /// A large request is next, which goes alone: once nothing else is in flight.
     pub alone: bool,
+    /// CLIENT PAUSE holds back the request that is next.
+    pub postponed: bool,
+    /// Set by a command that waits: ends its wait before its time (CLIENT UNBLOCK).
+    pub unblock: Option<oneshot::Sender<Unblock>>,
     /// The client will send no more, or is not listened to any more.
     pub read_closed: bool,
     /// The client closed its side.
@@ -153,6 +161,8 @@ impl Session {
                 write_blocked: false,
                 paused: false,
                 alone: false,
+                postponed: false,
+                unblock: None,
                 read_closed: false,
                 peer_closed: false,
                 draining: false,
@@ -258,6 +268,7 @@ impl SessionInner {
         self.closing.is_none()
             && self.broken.is_none()
             && self.order.is_none()
+            && !self.postponed
             && self.pending.len() < worker.limits.pending_requests
             && !(worker.budget.is_full() && self.partial.is_some())
             && self.window.is_open(
