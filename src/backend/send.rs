@@ -12,6 +12,7 @@ use super::waiting::Waiter;
 use crate::error::ProxyError;
 use crate::session::SessionInner;
 use crate::session::state::Resp;
+use crate::telemetry::CommandClass;
 use crate::topology::node::NodeId;
 use crate::topology::{Event, Trigger};
 use crate::worker::WorkerContext;

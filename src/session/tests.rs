@@ -187,7 +187,8 @@ fn a_split_write_is_executed_partly_only_if_a_part_can_have_been() {
             let second = worker.waiting.borrow_mut().take_all().pop_back().unwrap();
             assert_eq!(second.parcel.errand.part, 1);
             worker.waiting.borrow_mut().push(second);
-            assert!(session.inner().pending.merge_part(0, |merge| merge.accept(0, reply, None)));
+            let merged = session.inner().pending.merge_part(0, |merge| merge.accept(0, reply, None));
+            assert_eq!(merged, Merged::More);
             session.expire(3_000_000);
             assert_eq!(received(&session, &mut peer).await, format!("-{text}\r\n"));
         }
