@@ -176,11 +176,13 @@ fn names(client: &mut ClientState) -> &mut ClientNames {
 
 /// Names appear in CLIENT LIST, where blanks part the fields.
 fn printable(value: &[u8], what: &str) -> Result<String, String> {
-    if value.len() > NAME_BYTES_MAX {
-        return Err(format!("ERR slotway: {what} longer than {NAME_BYTES_MAX} bytes are not kept"));
-    }
     match std::str::from_utf8(value) {
-        Ok(text) if value.iter().all(u8::is_ascii_graphic) => Ok(text.to_owned()),
+        Ok(text) if value.iter().all(u8::is_ascii_graphic) => {
+            if value.len() > NAME_BYTES_MAX {
+                return Err(format!("ERR slotway: {what} longer than {NAME_BYTES_MAX} bytes are not kept"));
+            }
+            Ok(text.to_owned())
+        }
         _ => Err(format!("ERR {what} cannot contain spaces, newlines or special characters.")),
     }
 }
