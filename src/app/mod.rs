@@ -139,8 +139,8 @@ fn start_workers(
         threads.push(thread.map_err(|error| AppError::System("start a worker", error))?);
     }
     let names = CommandTable::builtin().iter().map(|command| command.name.to_owned()).collect();
-    let topology = Arc::clone(&process.topology);
-    let telemetry = Telemetry::new(snapshots, names, move || status::gauges(&topology));
+    let seen = Arc::clone(&process);
+    let telemetry = Telemetry::new(snapshots, names, move || status::gauges(&seen));
     Ok((Workers { threads, process, ended }, telemetry))
 }
 

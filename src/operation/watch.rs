@@ -108,6 +108,7 @@ pub async fn exec(operation: &Operation) -> Result<Vec<u8>, ProxyError> {
         return Err(ProxyError::CrossSlot);
     }
     operation.mark_sent();
+    operation.session.inner().written.add(slot, line.node, &worker.losses);
     let reply = send(&mut line, &push).await;
     match reply {
         Ok(frame) => {

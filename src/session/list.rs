@@ -67,7 +67,7 @@ impl SessionInner {
         let (query_bytes, query_free) =
             self.partial.as_ref().map_or((0, 0), |p| (p.buffer.len(), p.buffer.capacity() - p.buffer.len()));
         ClientIo {
-            fd: self.writer.as_ref().map_or(-1, crate::worker::transport::WriteSide::descriptor),
+            fd: self.writer.as_ref().map_or(-1, |writer| writer.descriptor()),
             query_bytes,
             query_free,
             output_bytes: self.out.len(),

@@ -23,13 +23,16 @@ pub mod task;
 mod tests;
 pub mod transaction;
 pub mod window;
+pub mod written;
 
 use self::order::Order;
 use self::pending::Pending;
 use self::state::ClientState;
 use self::transaction::{Push, Transaction, Watch};
 use self::window::Window;
+use self::written::Written;
 use crate::operation::Running;
+use crate::operation::ending::Ending;
 use crate::protocol::scan::RequestScanner;
 use crate::telemetry::CloseReason;
 use crate::worker::WorkerContext;
@@ -82,8 +85,8 @@ pub struct SessionInner {
     pub out: Outgoing,
     /// How many requests may be in flight.
     pub window: Window,
-    /// The socket; `None` once closed.
-    pub writer: Option<WriteSide>,
+    /// The socket; `None` once closed. Shared with whoever watches it for its end.
+    pub writer: Option<Rc<WriteSide>>,
     /// The session's task.
     pub waker: Option<Waker>,
     /// Bytes of a request that is not whole, or that may not be handled yet.
@@ -96,6 +99,8 @@ pub struct SessionInner {
     pub watch: Option<Box<Watch>>,
     /// A transaction that its operation is about to send.
     pub push: Option<Box<Push>>,
+    /// What WAIT has to know.
+    pub written: Written,
     /// The operation that is under way; nothing else is then.
     pub operation: Option<Box<Running>>,
     /// Epoch of the table under which the requests in flight were routed.
@@ -138,13 +143,14 @@ impl Session {
                 pending: Pending::default(),
                 out: Outgoing::default(),
                 window: Window::default(),
-                writer: Some(writer),
+                writer: Some(Rc::new(writer)),
                 waker: None,
                 partial: None,
                 order: None,
                 transaction: None,
                 watch: None,
                 push: None,
+                written: Written::default(),
                 operation: None,
                 epoch: 0,
                 closing: None,
@@ -199,6 +205,7 @@ impl Session {
     pub fn drain(&self) {
         let mut inner = self.inner();
         inner.draining = true;
+        inner.end_wait(Ending::Shutdown);
         inner.wake();
     }
 
