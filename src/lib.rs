@@ -6,6 +6,7 @@
 // The path of a request.
 pub mod listener;
 
+pub mod script;
 pub mod session;
 
 pub mod operation;

@@ -35,7 +35,16 @@ impl AdminState for Status {
             None => Ok(()),
             Some(reason) => Err(reason),
         };
-        vec![Check { name: "accepting", result: accepting }, Check { name: "topology", result: topology }]
+        // Or the first clients would be told that their modules' commands do not exist.
+        let commands = match self.process.topology.commands_read() {
+            true => Ok(()),
+            false => Err("the cluster has not been asked for its commands yet".to_owned()),
+        };
+        vec![
+            Check { name: "accepting", result: accepting },
+            Check { name: "topology", result: topology },
+            Check { name: "commands", result: commands },
+        ]
     }
 
     fn topology_json(&self) -> String {
@@ -68,6 +77,7 @@ pub fn gauges(process: &Process) -> TopologyGauges {
         ejections: stats.ejections(),
         events_dropped: stats.events_dropped(),
         slots_covered: topology.slots_covered(),
+        learned: topology.learned().len(),
         nodes: topology.node_states().into_iter().map(gauge).collect(),
     }
 }

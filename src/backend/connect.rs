@@ -18,7 +18,7 @@ use super::ticket::{Aim, Parcel, lost_error};
 use crate::protocol::reply::ReplyScanner;
 use crate::session::state::Resp;
 use crate::topology::Event;
-use crate::topology::node::Node;
+use crate::topology::node::{Node, NodeId};
 use crate::worker::WorkerContext;
 use crate::worker::transport::Transport;
 
@@ -90,6 +90,7 @@ impl Drop for End {
             inner.send = Default::default();
             std::mem::take(&mut inner.tickets)
         };
+        self.0.receiving.set(0);
         self.0.state.set(LaneState::Idle);
         // Each that still has its errand answers it.
         drop(tickets);
@@ -157,15 +158,32 @@ async fn serve(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, transport: Transport
         inner.condemned = None;
         inner.waker = None;
     }
+    *lane.loaded.borrow_mut() = Default::default();
     lane.down_since.set(0);
     lane.state.set(LaneState::Ready);
-    worker.counters.backend_connections(lane.key.node, 1);
+    let counted = Counted::new(worker, lane);
     worker.topology.report(Event::Connected(lane.key.node));
     worker.clock.tick();
     worker.serve_waiting();
     let why = LaneReader::new(Rc::clone(worker), Rc::clone(lane), reader).await;
-    worker.counters.backend_connections(lane.key.node, -1);
+    drop(counted);
     lost(worker, lane, why);
+}
+
+/// Counts an open connection, also to its end by a panic.
+struct Counted<'a>(&'a WorkerContext, NodeId);
+
+impl<'a> Counted<'a> {
+    fn new(worker: &'a WorkerContext, lane: &Lane) -> Self {
+        worker.counters.backend_connections(lane.key.node, 1);
+        Self(worker, lane.key.node)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.counters.backend_connections(self.1, -1);
+    }
 }
 
 /// The connection is gone: every ticket is answered or waits again.
@@ -226,3 +244,8 @@ fn lost(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, why: &'static str) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "connect_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;

@@ -14,6 +14,7 @@ use super::call::Call;
 use super::permit::Permit;
 use super::sendbuf::{SendBuffer, is_large};
 use super::ticket::{Errand, Parcel, Ticket};
+use crate::session::script::Loaded;
 use crate::session::state::Resp;
 use crate::topology::node::{Node, NodeId};
 use crate::worker::WorkerContext;
@@ -92,6 +93,8 @@ pub struct Lane {
     pub idle_since: Cell<u64>,
     /// The place of a dedicated connection.
     pub permit: RefCell<Option<Permit>>,
+    /// Scripts that were sent to the node on this connection.
+    pub loaded: RefCell<Loaded>,
     dirty: Cell<bool>,
     inner: RefCell<LaneInner>,
 }
@@ -113,6 +116,7 @@ impl Lane {
             receiving: Cell::new(0),
             idle_since: Cell::new(0),
             permit: RefCell::new(None),
+            loaded: RefCell::default(),
             dirty: Cell::new(false),
             inner: RefCell::new(LaneInner {
                 send: SendBuffer::default(),

@@ -3,6 +3,7 @@
 pub mod call;
 pub mod connect;
 pub mod dedicated;
+mod doubt;
 pub mod handshake;
 pub mod lane;
 pub mod lanes;

@@ -5,8 +5,9 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::doubt::{LOOKS, Verdict};
 use super::lane::{Lane, LaneKey, LaneState};
-use super::ticket::{Aim, Claim, Doubt, Errand, NO_SLOT, Parcel};
+use super::ticket::{Aim, Errand, NO_SLOT, Parcel};
 use super::waiting::Waiter;
 use crate::error::ProxyError;
 use crate::session::SessionInner;
@@ -29,19 +30,6 @@ pub(super) enum Way {
     /// The redirect it followed was a script's own words: they are the reply.
     Untrue,
 }
-
-/// What a fresh view makes of a redirect in doubt.
-enum Verdict {
-    /// It is borne out: the request goes there.
-    True(Aim),
-    /// Not so far, but it may be early: the node that moved a slot knows before the others do.
-    Open,
-    /// They are a script's own words.
-    Untrue,
-}
-
-/// How many fresh views more are taken before a redirect that could be true counts as a script's own words.
-const LOOKS: u8 = 8;
 
 impl WorkerContext {
     /// Sends a request that has just been read. `fill` writes its `len` bytes; `shared` is the same as
@@ -73,6 +61,12 @@ impl WorkerContext {
             let session = Rc::clone(&errand.session);
             inner.fail(&session, &errand, ProxyError::NodeQueueFull);
         }
+    }
+
+    /// The lane a new request for `slot` takes now, if it is connected.
+    pub fn ready_lane(&self, slot: u16, client: u64, resp: Resp) -> Option<Rc<Lane>> {
+        let node = self.owner(slot, client)?;
+        self.lanes.borrow().get(node, resp).filter(|lane| lane.is_ready()).map(Rc::clone)
     }
 
     #[cold]
@@ -162,37 +156,6 @@ impl WorkerContext {
         }
     }
 
-    fn look_again_at(&self, doubt: &Doubt) -> Aim {
-        let again = Doubt { round: self.topology.next_round(), looks: doubt.looks + 1, ..doubt.clone() };
-        self.topology.report(Event::Refresh(Trigger::Redirect));
-        Aim::IfTrue(Rc::new(again))
-    }
-
-    /// What a redirect in doubt comes to under a fresh view. Of
-    /// a script MOVED is believed when the table now says the same, ASK and TRYAGAIN when the slot is
-    /// migrating (ASK also when it has arrived), and nothing when a node names itself.
-    fn judge(&self, errand: &Errand, doubt: &Doubt) -> Verdict {
-        let migrating = || self.topology.snapshot().migrations.iter().any(|m| m.slot == errand.slot);
-        let (target, asking) = match &doubt.claim {
-            Claim::TryAgain if migrating() => return Verdict::True(Aim::Table),
-            Claim::TryAgain => return Verdict::Untrue,
-            Claim::Moved(target) => (target, false),
-            Claim::Ask(target) => (target, true),
-        };
-        let member = self.topology.node_by_addr(&target.host, target.port);
-        if errand.command.class != CommandClass::Script {
-            return Verdict::True(member.map_or(Aim::Table, |node| Aim::Node { node, asking }));
-        }
-        match member.filter(|node| *node != doubt.from) {
-            None => Verdict::Untrue,
-            Some(node) if self.topology.table().primary(errand.slot) == Some(node) => {
-                Verdict::True(Aim::Table)
-            }
-            Some(node) if asking && migrating() => Verdict::True(Aim::Node { node, asking }),
-            Some(_) => Verdict::Open,
-        }
-    }
-
     /// The lane to `node`, made when there is none.
     fn lane(self: &Rc<Self>, node: NodeId, resp: Resp) -> Option<Rc<Lane>> {
         if let Some(lane) = self.lanes.borrow().get(node, resp) {
@@ -216,6 +179,9 @@ impl WorkerContext {
         let waiting_since = match way {
             Way::Open(lane) => {
                 let asking = matches!(parcel.aim, Aim::Node { asking: true, .. });
+                if parcel.errand.command.class == CommandClass::Script || parcel.errand.before > 0 {
+                    self.load_scripts_of(&lane, &parcel.errand, &parcel.bytes);
+                }
                 return lane
                     .resend(self, parcel, asking)
                     .map_err(|errand| (errand, ProxyError::NodeQueueFull));

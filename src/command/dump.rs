@@ -82,7 +82,9 @@ pub(super) fn words(command: &Command) -> &'static str {
     match (command.handling, command.decision.refuse) {
         (Handling::Refuse(_) | Handling::Route, _) if !command.subcommands.is_empty() => "container",
         (Handling::Route, _) if command.key_rule == KeyRule::None => "any primary",
+        (Handling::Route, _) if command.key_rule == KeyRule::Slot => "route by slot",
         (Handling::Route, _) => "route by key",
+        (Handling::Learned { .. }, _) => "route by key, learned",
         (Handling::Split(SplitKind::ByPosition), _) => "split, by position",
         (Handling::Split(SplitKind::Sum), _) => "split, sum",
         (Handling::Split(SplitKind::AllOk), _) => "split, all OK",
@@ -99,6 +101,7 @@ pub(super) fn words(command: &Command) -> &'static str {
 fn keys(command: &Command) -> String {
     match command.key_rule {
         KeyRule::None => "-".to_owned(),
+        KeyRule::Slot => "slot 2".to_owned(),
         KeyRule::First => "1".to_owned(),
         KeyRule::Range { first, last, step: 1 } => format!("{first}..{last}"),
         KeyRule::Range { first, last, step } => format!("{first}..{last} step {step}"),
@@ -138,7 +141,7 @@ mod tests {
             "mset                            -3  split, all OK       1..-1 step 2",
             "eval                            -3  route by key        #2",
             "sort                            -2  route by key        1, after STORE",
-            "multi                            1  refused: later      -                           transactions",
+            "multi                            1  transaction         -                           all keys",
         ] {
             assert!(text.lines().any(|l| l.starts_with(expected)), "{expected}\n{text}");
         }

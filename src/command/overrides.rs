@@ -38,6 +38,9 @@ pub struct Override {
     /// Arguments after the name come in pairs: any other number is a wrong number of arguments.
     #[serde(default)]
     pub pairs: bool,
+    /// Held back by CLIENT PAUSE WRITE although it has no flag `write`.
+    #[serde(default)]
+    pub may_replicate: bool,
     /// Key specifications of kind `unknown` are left out: `key-option` says what they do not, or
     /// they are about keys named in the data.
     #[serde(default)]
@@ -48,6 +51,11 @@ pub struct Override {
     pub key_use: Option<KeyUse>,
     /// A command that the server `commands.json` comes from does not have.
     pub add: Option<Addition>,
+    /// How its replies or effects differ from a single Redis', in words for people. The differential
+    /// test holds every command without such words to a single Redis' bytes.
+    pub differs: Option<String>,
+    /// They differ only where one of these options is given: a cluster refuses it.
+    pub differs_with: Option<OptionScan>,
     /// Why, in words that complete the error a client sees.
     pub reason: Option<String>,
 }
@@ -72,6 +80,8 @@ pub enum Routing {
     AnyPrimary,
     /// By its keys, as every command with keys.
     Keys,
+    /// To the owner of the slot whose number is the first argument after the subcommand.
+    Slot,
 }
 
 /// The argument that says how long a command may wait.

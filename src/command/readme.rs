@@ -37,7 +37,8 @@ fn row(command: &Command) -> (u8, String, String) {
     let handling = words(command).to_owned();
     match (command.handling, command.decision.refuse) {
         (Handling::Route, _) if handling == "any primary" => (1, handling, "no key".to_owned()),
-        (Handling::Route, _) => (0, handling, group(command)),
+        (Handling::Route, _) if handling == "route by slot" => (1, handling, reason),
+        (Handling::Route | Handling::Learned { .. }, _) => (0, handling, group(command)),
         (Handling::Split(_), _) => (2, "split".to_owned(), reason),
         (Handling::Operation(_) | Handling::Transaction(_), _) => (3, handling, reason),
         (Handling::Local(_), _) => (4, "answered by slotway".to_owned(), reason),
@@ -98,14 +99,14 @@ mod tests {
         for name in [
             "GET",
             "OBJECT ENCODING",
-            "CLIENT (other subcommands)",
-            "ACL",
+            "CLUSTER (other subcommands)",
+            "ACL (other subcommands)",
             "XREAD (without BLOCK)",
             "XREAD (with BLOCK)",
             "MEMORY USAGE",
         ] {
             assert!(names.contains(&name), "{name}\n{text}");
         }
-        assert!(!names.contains(&"OBJECT") && !names.contains(&"ACL WHOAMI"), "{text}");
+        assert!(!names.contains(&"OBJECT") && !names.contains(&"ACL LOG"), "{text}");
     }
 }

@@ -205,6 +205,11 @@ impl CommandTable {
         self.commands.len()
     }
 
+    /// The index that all learned commands share: the first that is no command's of this table.
+    pub fn learned_id(&self) -> CommandId {
+        CommandId(self.commands.len() as u16)
+    }
+
     /// True only if the table could not be loaded.
     pub fn is_empty(&self) -> bool {
         self.commands.is_empty()
@@ -256,6 +261,11 @@ impl Command {
     /// as a write.
     pub fn is_read_only(&self) -> bool {
         self.flags.has(Flags::READONLY)
+    }
+
+    /// May change data, or send something to replicas: what CLIENT PAUSE WRITE holds back.
+    pub fn may_replicate(&self) -> bool {
+        self.flags.has(Flags::WRITE) || self.decision.may_replicate
     }
 
     /// The name without its container's.

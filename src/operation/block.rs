@@ -5,14 +5,16 @@
 
 use std::time::Duration;
 
-use super::Operation;
 use super::ending::Ending;
 use super::last_ids::LastIds;
 use super::timeout::{Patience, Timeout};
 use super::visit::{End, Stay};
+use super::{Operation, keys};
 use crate::backend::line::{Line, LineError};
+use crate::command::Handling;
 use crate::error::ProxyError;
 use crate::reply::redirect::{self, Redirect, Target};
+use crate::session::learned::{Told, told};
 use crate::session::route::slot_of_keys;
 use crate::session::transaction::null_array;
 use crate::telemetry::RedirectKind;
@@ -29,8 +31,7 @@ const PAUSE_MAX: u64 = 100_000;
 /// A blocking command.
 pub async fn block(operation: &Operation) -> Result<Vec<u8>, ProxyError> {
     let args = operation.request.args();
-    let slot =
-        slot_of_keys(&operation.session, operation.command, &args).map_err(|_| ProxyError::CrossSlot)?;
+    let slot = slot(operation).await?;
     operation.wait_for_ever();
     let wait = Wait {
         operation,
@@ -44,6 +45,20 @@ pub async fn block(operation: &Operation) -> Result<Vec<u8>, ProxyError> {
         trouble: None,
     };
     wait.run().await
+}
+
+/// The slot of its keys; a node is asked where a learned command's specifications do not tell them.
+async fn slot(operation: &Operation) -> Result<u16, ProxyError> {
+    let (session, command, args) = (&operation.session, operation.command, operation.request.args());
+    let Handling::Learned { asks } = command.handling else {
+        return slot_of_keys(session, command, &args).map_err(|_| ProxyError::CrossSlot);
+    };
+    match told(session, (command, asks), &args) {
+        Told::Slot(slot) => Ok(slot),
+        Told::CrossSlot => Err(ProxyError::CrossSlot),
+        Told::NoKey => Err(ProxyError::KeysUnknown),
+        Told::Nothing => keys::slot(operation).await,
+    }
 }
 
 /// Where the next try goes.
@@ -236,7 +251,7 @@ impl Wait<'_> {
                 worker.counters.redirect(RedirectKind::TryAgain);
                 Ok(self.pause(limits.tryagain_wait))
             }
-            Redirect::ClusterDown | Redirect::NotNow => {
+            Redirect::Unable(_) => {
                 worker.counters.redirect(RedirectKind::ClusterDown);
                 worker.topology.report(Event::Refresh(Trigger::Redirect));
                 Ok(self.pause(limits.owner_wait))

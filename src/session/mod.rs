@@ -7,16 +7,19 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
 use std::task::Waker;
 
+pub mod cell;
+pub mod clients;
 pub mod deliver;
 pub mod dispatch;
 pub mod expire;
 pub mod input;
-pub mod list;
+pub mod learned;
 pub mod local;
 pub mod modes;
 pub mod order;
 pub mod pending;
 pub mod route;
+pub mod script;
 pub mod state;
 pub mod task;
 #[cfg(test)]
@@ -115,6 +118,8 @@ pub struct SessionInner {
     pub paused: bool,
     /// A large request is next, which goes alone: once nothing else is in flight.
     pub alone: bool,
+    /// CLIENT PAUSE holds back the request that is next.
+    pub postponed: bool,
     /// The client will send no more, or is not listened to any more.
     pub read_closed: bool,
     /// The client closed its side.
@@ -158,6 +163,7 @@ impl Session {
                 write_blocked: false,
                 paused: false,
                 alone: false,
+                postponed: false,
                 read_closed: false,
                 peer_closed: false,
                 draining: false,
@@ -264,6 +270,7 @@ impl SessionInner {
         self.closing.is_none()
             && self.broken.is_none()
             && self.order.is_none()
+            && !self.postponed
             && self.pending.len() < worker.limits.pending_requests
             && !(worker.budget.is_full() && self.partial.is_some())
             && self.window.is_open(

@@ -33,11 +33,18 @@ struct Held {
 #[derive(Debug, Default)]
 pub struct Order {
     held: Vec<Held>,
+    /// Bytes of the requests held.
+    bytes: usize,
     /// When a timer looks again; 0 for none.
     timer: u64,
 }
 
 impl Order {
+    /// Bytes of the requests held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// True when request `seq` is held and may have been executed nevertheless.
     pub fn is_in_doubt(&self, seq: u32) -> bool {
         self.held.iter().any(|held| held.parcel.errand.seq == seq && held.parcel.is_in_doubt())
@@ -65,7 +72,9 @@ impl SessionInner {
         }
         let order = self.order.get_or_insert_default();
         let at = order.held.partition_point(|h| precedes(&h.parcel.errand, place));
+        order.bytes += parcel.bytes.len();
         order.held.insert(at, Held { parcel, not_before, overtaken: false, keys: None });
+        self.charge(&worker.budget);
     }
 
     /// A request was executed: earlier held ones of its slot that share a key were overtaken.
@@ -117,6 +126,7 @@ impl SessionInner {
                 order.held.push(held);
             } else {
                 courses.insert(slot, Course::Goes(aim.clone()));
+                order.bytes -= held.parcel.bytes.len();
                 ready.push(held);
             }
         }
@@ -143,6 +153,7 @@ pub fn advance(worker: &Rc<WorkerContext>, session: &Rc<Session>) {
         order.timer = 0;
     }
     let (ready, later) = inner.take_ready(now);
+    inner.charge(&worker.budget);
     let mut failed = Vec::new();
     let mut sendable = Vec::new();
     for Held { parcel, overtaken, .. } in ready {

@@ -9,12 +9,13 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::dispatch::Frame;
+use super::learned::Told;
 use super::pending::CellState;
 use super::state::SessionMode;
 use super::{Session, SessionInner, local};
 use crate::backend::line::Line;
 use crate::backend::ticket::{Errand, NO_SLOT};
-use crate::command::{Command, Flags, Handling, LocalCommand};
+use crate::command::{Command, CommandClass, Flags, Handling, LocalCommand};
 use crate::error::ProxyError;
 use crate::operation::{self, OperationKind, OwnedRequest};
 use crate::protocol::encode;
@@ -59,7 +60,9 @@ pub struct Transaction {
     queued: Vec<Queued>,
     sent: u32,
     slot: u16,
+    scripts: bool,
     failed: bool,
+    may_replicate: bool,
 }
 
 /// Keys a client watches, and the line that does.
@@ -80,13 +83,33 @@ pub struct Push {
     pub commands: u32,
     /// Slot of its keys, or [`NO_SLOT`].
     pub slot: u16,
+    /// Among them are EVAL or EVALSHA.
+    pub scripts: bool,
     /// What of the reply is made here.
     pub splice: Option<Box<Splice>>,
 }
 
 impl Transaction {
     fn new() -> Self {
-        Self { push: MULTI.to_vec(), queued: Vec::new(), sent: 0, slot: NO_SLOT, failed: false }
+        Self {
+            push: MULTI.to_vec(),
+            queued: Vec::new(),
+            sent: 0,
+            slot: NO_SLOT,
+            scripts: false,
+            failed: false,
+            may_replicate: false,
+        }
+    }
+
+    /// Commands queued.
+    pub fn len(&self) -> usize {
+        self.queued.len()
+    }
+
+    /// True when one of them is held back by CLIENT PAUSE WRITE, and so is EXEC.
+    pub fn may_replicate(&self) -> bool {
+        self.may_replicate
     }
 
     /// Bytes held.
@@ -161,8 +184,13 @@ pub fn queue(
             if slot != NO_SLOT {
                 transaction.slot = slot;
             }
+            if command.class == CommandClass::Script {
+                transaction.scripts = true;
+                super::script::prepare_queued(session, command, args);
+            }
             transaction.push.extend_from_slice(frame.bytes);
             transaction.sent += 1;
+            transaction.may_replicate |= command.may_replicate();
             transaction.queued.push(Queued::Sent);
         }
         Ok((queued, _)) => {
@@ -207,6 +235,11 @@ fn judge(
             Err(not_here("slotway answers it itself, and not at once"))
         }
         Handling::Local(local) => Ok((Queued::Local(local, OwnedRequest::new(args)), NO_SLOT)),
+        Handling::Learned { asks } => match super::learned::told(session, (command, asks), args) {
+            Told::Slot(slot) => Ok((Queued::Sent, slot)),
+            Told::CrossSlot => Err(Refused::CrossSlot),
+            Told::Nothing | Told::NoKey => Err(not_here("its keys cannot be told from its arguments")),
+        },
         Handling::Route | Handling::Split(_) | Handling::Operation(_) => {
             match super::route::slot_of_keys(session, command, args) {
                 Ok(slot) => Ok((Queued::Sent, slot)),
@@ -249,10 +282,14 @@ fn send(session: &Rc<Session>, inner: &mut SessionInner, command: &'static Comma
     let seq = inner.expect(session, command, push.slot, state);
     let mut errand = Errand::new(session, seq, push.slot, command, inner.client.resp);
     errand.before = push.commands + 1;
+    let worker = session.worker();
+    if push.scripts
+        && let Some(lane) = worker.ready_lane(push.slot, session.id, inner.client.resp)
+    {
+        worker.load_scripts_of(&lane, &errand, &push.bytes);
+    }
     let len = push.bytes.len();
-    session
-        .worker()
-        .send_new(inner, errand, Some(&push.bytes), len, |run| run.extend_from_slice(&push.bytes));
+    worker.send_new(inner, errand, Some(&push.bytes), len, |run| run.extend_from_slice(&push.bytes));
 }
 
 /// Closes the push, and answers what is ours.
@@ -272,6 +309,7 @@ fn ready(session: &Rc<Session>, inner: &mut SessionInner, mut transaction: Trans
         bytes: transaction.push.into(),
         commands: transaction.sent,
         slot: transaction.slot,
+        scripts: transaction.scripts,
         splice: (!splice.is_empty()).then(|| Box::new(splice)),
     }
 }

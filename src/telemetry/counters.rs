@@ -151,10 +151,19 @@ impl Counters {
         self.with_node(node, |cells| add(cells, node_word::CONNECTIONS, delta as u64));
     }
 
+    /// How many connections to a node are open.
+    #[cfg(test)]
+    pub fn open_connections(&self, node: NodeId) -> i64 {
+        let nodes = self.nodes.borrow();
+        let cell = nodes.get(node.index()).and_then(|node| node.cells.get(node_word::CONNECTIONS));
+        cell.map_or(0, |cell| cell.get() as i64)
+    }
+
     /// Copies everything into the snapshot and marks the worker as alive. To be called about once a
     /// second, by the worker's own loop: `/livez` relies on it.
     pub fn publish(&self) {
-        self.snapshot.totals.store(self.totals.iter().map(Cell::get));
+        let now_ms = super::clock_ms();
+        self.snapshot.publish(self.totals.iter().map(Cell::get), now_ms);
         let nodes = self.nodes.borrow();
         if self.snapshot.nodes.load().len() != nodes.len() {
             let blocks = nodes.iter().map(|node| Arc::clone(&node.published)).collect();
@@ -163,7 +172,7 @@ impl Counters {
         for node in nodes.iter() {
             node.published.store(node.cells.iter().map(Cell::get));
         }
-        self.snapshot.beat_ms.store(super::clock_ms(), Ordering::Relaxed);
+        self.snapshot.beat_ms.store(now_ms, Ordering::Relaxed);
     }
 
     #[inline]

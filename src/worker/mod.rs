@@ -14,6 +14,7 @@ pub mod flush;
 pub mod limits;
 pub mod mailbox;
 pub mod outgoing;
+pub mod pause;
 pub mod pool;
 pub mod run;
 pub mod sessions;
@@ -32,6 +33,7 @@ use self::clock::Clock;
 use self::flush::Flusher;
 use self::limits::WorkerLimits;
 use self::mailbox::Process;
+use self::pause::Pause;
 use self::pool::BufferPool;
 use self::sessions::Sessions;
 use self::wheel::Wheel;
@@ -43,6 +45,7 @@ use crate::backend::waiting::WaitingRoom;
 use crate::command::CommandTable;
 use crate::protocol::scan::RequestScanner;
 use crate::session::Session;
+use crate::session::script::Loaded;
 use crate::session::written::Losses;
 use crate::telemetry::Counters;
 use crate::topology::Topology;
@@ -91,6 +94,8 @@ pub struct WorkerContext {
     pub clock: Clock,
     /// Memory held.
     pub budget: Budget,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
     /// Clients that are closed but for what they may still be sending.
     pub lingering: Cell<usize>,
     /// Spare buffers.
@@ -99,6 +104,8 @@ pub struct WorkerContext {
     pub scratch: RefCell<Box<[u8]>>,
     /// The scanner of requests that come whole.
     pub scanner: Cell<RequestScanner>,
+    /// Scripts whose bodies the process has.
+    pub noted_scripts: RefCell<Loaded>,
     /// Room for the places of keys.
     pub key_indexes: RefCell<Vec<u32>>,
     /// Sessions whose held requests may be able to go on.
@@ -132,10 +139,12 @@ impl WorkerContext {
             counters,
             clock: Clock::new(),
             budget: Budget::default(),
+            pause: Pause::default(),
             lingering: Cell::new(0),
             pool: BufferPool::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             scanner: Cell::default(),
+            noted_scripts: RefCell::default(),
             key_indexes: RefCell::default(),
             ordering: RefCell::default(),
             sessions_in_order: Cell::new(0),
@@ -186,9 +195,9 @@ impl WorkerContext {
         });
     }
 
-    /// True when request `seq` of `session` waits for a node.
-    pub fn is_waiting(&self, session: &Session, seq: u32) -> bool {
-        self.waiting.borrow().holds(session.id, seq)
+    /// How many parts of request `seq` of `session` (one, if it is not split) wait for a node.
+    pub fn waiting_parts(&self, session: &Session, seq: u32) -> usize {
+        self.waiting.borrow().count(session.id, seq)
     }
 
     /// True while a lane is of use: its node belongs to the cluster, or requests still want to go there.
