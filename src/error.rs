@@ -71,7 +71,9 @@ proxy_errors! {
     NodeQueueFull, "node_queue_full", No, "ERR slotway: too many requests are queued for the node",
         "`node-pending-requests` or `node-pending-bytes` is used up.";
     DedicatedFull, "dedicated_full", No, "ERR slotway: no dedicated connection to the node is free (dedicated-max-per-node)",
-        "A large request needs a connection of its own and `dedicated-max-per-node` are in use.";
+        "A request that waits, watches keys or is large needs a connection of its own, and `dedicated-max-per-node` are in use.";
+    Unblocked, "unblocked", No, "UNBLOCKED slotway: this instance stops; the wait was ended before anything came",
+        "The process stops while a client waits without an end of its own, such as `BLPOP key 0`.";
     MergeTooLarge, "merge_too_large", No, "ERR slotway: the merged reply would exceed merge-reply-bytes",
         "The parts of a split read are larger together than `merge-reply-bytes`.";
     BadReply, "bad_reply", Maybe, "ERR slotway: the node sent a reply that does not fit the request",

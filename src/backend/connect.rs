@@ -201,6 +201,7 @@ fn lost(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, why: &'static str) {
     let known = worker.table.borrow().is_member(lane.key.node);
     if known && !unused {
         lane.down_since.set(worker.clock.now().max(1));
+        worker.losses.connection_lost(lane.key.node);
         tracing::warn!(node = %lane.node.addr, why, owed = tickets.len(), "lost the connection to a node");
         worker.topology.report(Event::ConnectionLost(lane.key.node));
     }

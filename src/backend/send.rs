@@ -54,6 +54,9 @@ impl WorkerContext {
             });
             return self.park_new(inner, Parcel { errand, bytes, aim: Aim::Table });
         };
+        if !errand.command.is_read_only() {
+            inner.written.note(errand.slot, lane.key.node, &self.losses);
+        }
         if let Err(errand) = lane.send(self, errand, len, shared, fill) {
             let session = Rc::clone(&errand.session);
             inner.fail(&session, &errand, ProxyError::NodeQueueFull);
@@ -69,6 +72,7 @@ impl WorkerContext {
     #[cold]
     pub(super) fn park_new(self: &Rc<Self>, inner: &mut SessionInner, mut parcel: Parcel) {
         let way = self.way(&mut parcel);
+        self.note_write(inner, &parcel.errand, &way);
         if let Err((errand, error)) = self.go_or_wait(parcel, way) {
             let session = Rc::clone(&errand.session);
             inner.fail(&session, &errand, error);
@@ -78,6 +82,7 @@ impl WorkerContext {
     /// Sends a request (again) that is not in any lane. No session may be borrowed.
     pub fn send(self: &Rc<Self>, mut parcel: Parcel) {
         let way = self.way(&mut parcel);
+        self.note_write(&mut parcel.errand.session.inner(), &parcel.errand, &way);
         if let Err((errand, error)) = self.go_or_wait(parcel, way) {
             errand.session.fail(&errand, error);
         }
@@ -140,6 +145,15 @@ impl WorkerContext {
             }
         }
         Way::Unreachable(lane.down_since.get())
+    }
+
+    /// A request that did not go straight to its lane goes to one now: WAIT has to know where a write went.
+    fn note_write(&self, inner: &mut SessionInner, errand: &Errand, way: &Way) {
+        if let Way::Open(lane) = way
+            && !errand.command.is_read_only()
+        {
+            inner.written.add(errand.slot, lane.key.node, &self.losses);
+        }
     }
 
     /// The lane to `node`, made when there is none.
@@ -219,6 +233,7 @@ impl WorkerContext {
                 continue;
             }
             let way = self.way(&mut parcel);
+            self.note_write(&mut parcel.errand.session.inner(), &parcel.errand, &way);
             if let Way::Open(_) | Way::Untrue = way {
                 if let Err((errand, error)) = self.go_or_wait(parcel, way) {
                     errand.session.fail(&errand, error);

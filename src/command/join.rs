@@ -75,7 +75,7 @@ pub(super) fn decision_for(decisions: &Overrides, name: &str) -> Override {
     }
 }
 
-type Handled = (Option<Handling>, Option<(OptionScan, &'static str)>);
+type Handled = (Option<Handling>, Option<(OptionScan, Handling)>);
 
 fn handling(name: &str, decision: &Override) -> Result<Handled, &'static str> {
     let error = |refusal: Refusal| -> Result<&'static str, &'static str> {
@@ -88,20 +88,19 @@ fn handling(name: &str, decision: &Override) -> Result<Handled, &'static str> {
         (None, Some(kind)) => Some(Handling::Transaction(kind)),
         (Some(_), Some(_)) => return Err("more than one decision"),
     };
-    if ours.is_some() {
-        let other = decision.split.is_some() || decision.local.is_some() || decision.route.is_some();
-        let clean = !other && decision.refuse.is_none() && decision.refuse_with.is_none();
-        return if clean { Ok((ours, None)) } else { Err("more than one decision") };
-    }
-    match (decision.split, decision.local, decision.route, decision.refuse, &decision.refuse_with) {
+    match (decision.split, decision.local, decision.route, decision.refuse, ours) {
         (None, None, None, None, None) => Ok((None, None)),
         (Some(kind), None, None, None, None) => Ok((Some(Handling::Split(kind)), None)),
         (None, Some(local), None, None, None) => Ok((Some(Handling::Local(local)), None)),
         (None, None, Some(_), None, None) => Ok((Some(Handling::Route), None)),
         (None, None, None, Some(refusal), None) => Ok((Some(Handling::Refuse(error(refusal)?)), None)),
-        (None, None, Some(_), Some(refusal), Some(option)) => {
-            Ok((Some(Handling::Route), Some((option.clone(), error(refusal)?))))
-        }
+        (None, None, route, None, Some(ours)) => match (&decision.operation_with, route, ours) {
+            (None, None, ours) => Ok((Some(ours), None)),
+            (Some(option), Some(_), Handling::Operation(_)) => {
+                Ok((Some(Handling::Route), Some((option.clone(), ours))))
+            }
+            _ => Err("more than one decision"),
+        },
         _ => Err("more than one decision"),
     }
 }
@@ -110,6 +109,7 @@ pub(super) fn class(handling: Handling, flags: Flags) -> CommandClass {
     match handling {
         Handling::Local(_) => CommandClass::Local,
         Handling::Split(_) => CommandClass::MultiKey,
+        Handling::Operation(kind) if kind.waits() => CommandClass::Blocking,
         Handling::Refuse(_) | Handling::Operation(_) | Handling::Transaction(_) => CommandClass::Other,
         _ if flags.has(Flags::SCRIPTING) => CommandClass::Script,
         _ if flags.has(Flags::WRITE) => CommandClass::Write,

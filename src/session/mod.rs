@@ -26,21 +26,22 @@ pub mod task;
 mod tests;
 pub mod transaction;
 pub mod window;
+pub mod written;
 
 use self::order::Order;
 use self::pending::Pending;
 use self::state::ClientState;
 use self::transaction::{Push, Transaction, Watch};
 use self::window::Window;
-use crate::command::local::Unblock;
+use self::written::Written;
 use crate::operation::Running;
+use crate::operation::ending::Ending;
 use crate::protocol::scan::RequestScanner;
 use crate::telemetry::CloseReason;
 use crate::worker::WorkerContext;
 use crate::worker::outgoing::{Flushed, LARGE, Outgoing};
 use crate::worker::transport::WriteSide;
 use bytes::BytesMut;
-use tokio::sync::oneshot;
 
 /// An epoch no table has: whatever is in flight has to be answered before the next request, which takes
 /// another connection.
@@ -87,8 +88,8 @@ pub struct SessionInner {
     pub out: Outgoing,
     /// How many requests may be in flight.
     pub window: Window,
-    /// The socket; `None` once closed.
-    pub writer: Option<WriteSide>,
+    /// The socket; `None` once closed. Shared with whoever watches it for its end.
+    pub writer: Option<Rc<WriteSide>>,
     /// The session's task.
     pub waker: Option<Waker>,
     /// Bytes of a request that is not whole, or that may not be handled yet.
@@ -101,6 +102,8 @@ pub struct SessionInner {
     pub watch: Option<Box<Watch>>,
     /// A transaction that its operation is about to send.
     pub push: Option<Box<Push>>,
+    /// What WAIT has to know.
+    pub written: Written,
     /// The operation that is under way; nothing else is then.
     pub operation: Option<Box<Running>>,
     /// Epoch of the table under which the requests in flight were routed.
@@ -117,8 +120,6 @@ pub struct SessionInner {
     pub alone: bool,
     /// CLIENT PAUSE holds back the request that is next.
     pub postponed: bool,
-    /// Set by a command that waits: ends its wait before its time (CLIENT UNBLOCK).
-    pub unblock: Option<oneshot::Sender<Unblock>>,
     /// The client will send no more, or is not listened to any more.
     pub read_closed: bool,
     /// The client closed its side.
@@ -147,13 +148,14 @@ impl Session {
                 pending: Pending::default(),
                 out: Outgoing::default(),
                 window: Window::default(),
-                writer: Some(writer),
+                writer: Some(Rc::new(writer)),
                 waker: None,
                 partial: None,
                 order: None,
                 transaction: None,
                 watch: None,
                 push: None,
+                written: Written::default(),
                 operation: None,
                 epoch: 0,
                 closing: None,
@@ -162,7 +164,6 @@ impl Session {
                 paused: false,
                 alone: false,
                 postponed: false,
-                unblock: None,
                 read_closed: false,
                 peer_closed: false,
                 draining: false,
@@ -210,6 +211,7 @@ impl Session {
     pub fn drain(&self) {
         let mut inner = self.inner();
         inner.draining = true;
+        inner.end_wait(Ending::Shutdown);
         inner.wake();
     }
 

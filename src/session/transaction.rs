@@ -354,6 +354,7 @@ impl SessionInner {
     /// RESET: nothing is left of any mode.
     pub fn reset_modes(&mut self, session: &Rc<Session>) {
         self.transaction = None;
+        self.written = Default::default();
         self.unwatch(session);
         self.settle_mode();
     }

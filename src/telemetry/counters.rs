@@ -24,7 +24,8 @@ pub(super) mod word {
     pub const IN_FLIGHT: usize = 2;
     pub const BYTES_IN: usize = 3;
     pub const BYTES_OUT: usize = 4;
-    pub const REDIRECTS: usize = 5;
+    pub const BLOCKED: usize = 5;
+    pub const REDIRECTS: usize = 6;
     pub const CLOSED: usize = REDIRECTS + RedirectKind::ALL.len();
     pub const ERRORS: usize = CLOSED + CloseReason::ALL.len();
     pub const WHOLE: usize = ERRORS + ProxyError::ALL.len();
@@ -119,6 +120,11 @@ impl Counters {
     #[inline]
     pub fn in_flight(&self, delta: i64) {
         self.add(word::IN_FLIGHT, delta as u64);
+    }
+
+    /// Changes the number of clients that wait in a blocking command.
+    pub fn blocked(&self, delta: i64) {
+        self.add(word::BLOCKED, delta as u64);
     }
 
     /// A request was answered, `micros` after its last byte was read.

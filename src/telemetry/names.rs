@@ -54,6 +54,7 @@ metrics! {
     CLIENT_CLOSED = Counter "slotway_client_closed_total" ["reason"] "Client connections closed, by reason.";
     CLIENT_BYTES = Counter "slotway_client_bytes_total" ["direction"] "Bytes read from clients (in) and written to them (out).";
     IN_FLIGHT = Gauge "slotway_requests_in_flight" [] "Requests received and not yet answered.";
+    BLOCKED = Gauge "slotway_blocked_clients" [] "Clients that wait in a blocking command.";
     COMMANDS = Counter "slotway_commands_total" ["command"] "Commands received, by name; those learned from the cluster together as `(learned)`.";
     ERRORS = Counter "slotway_errors_total" ["kind"] "Errors the proxy itself answered with, by kind.";
     REQUEST_DURATION = Histogram "slotway_request_duration_seconds" ["class"] "From a request's last byte read to its reply ready to be sent.";
@@ -61,6 +62,7 @@ metrics! {
     REDIRECTS = Counter "slotway_redirects_total" ["kind"] "Redirects and refusals of a slot that nodes answered with.";
     BACKEND_UP = Gauge "slotway_backend_up" ["node"] "1 while the node is taken to be reachable, else 0.";
     BACKEND_CONNECTIONS = Gauge "slotway_backend_connections" ["node"] "Open connections of the workers to the node.";
+    BACKEND_DEDICATED = Gauge "slotway_backend_dedicated_connections" ["node"] "Of these, and of those being opened: how many are for one request or client alone (at most dedicated-max-per-node).";
     BACKEND_EJECTIONS = Counter "slotway_backend_ejections_total" [] "How often a node was taken out after failures.";
     BACKEND_REQUESTS = Counter "slotway_backend_requests_total" ["node"] "Requests queued for the node.";
     BACKEND_DURATION = Histogram "slotway_backend_request_duration_seconds" ["node"] "From queued for the node to its reply.";

@@ -51,6 +51,8 @@ pub struct NodeGauge {
     pub name: String,
     /// False while it is ejected.
     pub up: bool,
+    /// Dedicated connections to it.
+    pub dedicated: usize,
 }
 
 /// Everything a scrape needs.
@@ -140,6 +142,7 @@ impl Telemetry {
         self.counter(&names::CLIENT_OPENED, &[], at(totals, word::CLIENTS_OPENED));
         self.gauge(&names::CLIENT_CONNECTIONS, signed(at(totals, word::CLIENTS)));
         self.gauge(&names::IN_FLIGHT, signed(at(totals, word::IN_FLIGHT)));
+        self.gauge(&names::BLOCKED, signed(at(totals, word::BLOCKED)));
         self.counter(&names::CLIENT_BYTES, &["in"], at(totals, word::BYTES_IN));
         self.counter(&names::CLIENT_BYTES, &["out"], at(totals, word::BYTES_OUT));
         for reason in CloseReason::ALL {
@@ -223,6 +226,10 @@ impl Telemetry {
         for (node, words) in &nodes {
             let open = signed(at(words, node_word::CONNECTIONS));
             text.sample(&names::BACKEND_CONNECTIONS, Some(&node.name), open);
+        }
+        text.family(&names::BACKEND_DEDICATED);
+        for (node, _) in &nodes {
+            text.sample(&names::BACKEND_DEDICATED, Some(&node.name), node.dedicated as f64);
         }
         text.family(&names::BACKEND_REQUESTS);
         for (node, words) in &nodes {

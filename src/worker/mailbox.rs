@@ -10,7 +10,7 @@ use std::time::Instant;
 use dashmap::DashMap;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::backend::line::DedicatedCount;
+use crate::backend::permit::DedicatedCount;
 use crate::command::local::ClientsRequest;
 use crate::config::Config;
 use crate::error::ProxyError;

@@ -46,6 +46,7 @@ use crate::command::CommandTable;
 use crate::protocol::scan::RequestScanner;
 use crate::session::Session;
 use crate::session::script::Loaded;
+use crate::session::written::Losses;
 use crate::telemetry::Counters;
 use crate::topology::Topology;
 use crate::topology::table::SlotTable;
@@ -75,8 +76,12 @@ pub struct WorkerContext {
     pub lines: RefCell<LinePool>,
     /// A lane became ready or the table changed: operations that wait for a node look again.
     pub changed: Notify,
+    /// The table, or what is known of a node, changed: what waits at a node looks whether it still should.
+    pub adopted: Notify,
     /// Requests without a way.
     pub waiting: RefCell<WaitingRoom>,
+    /// By which writes may be lost.
+    pub losses: Losses,
     /// Clients.
     pub sessions: RefCell<Sessions>,
     /// What is to be written.
@@ -125,7 +130,9 @@ impl WorkerContext {
             lanes: RefCell::default(),
             lines: RefCell::default(),
             changed: Notify::new(),
+            adopted: Notify::new(),
             waiting: RefCell::default(),
+            losses: Losses::default(),
             sessions: RefCell::default(),
             flusher: Flusher::default(),
             wheel: Wheel::default(),
@@ -206,7 +213,9 @@ impl WorkerContext {
     pub fn adopt_table(self: &Rc<Self>) {
         self.clock.tick();
         let table = self.topology.table();
-        self.epoch.set(table.epoch());
+        if self.epoch.replace(table.epoch()) != table.epoch() {
+            self.losses.table_changed(&self.table.borrow(), &table);
+        }
         *self.table.borrow_mut() = Arc::clone(&table);
         self.waiting.borrow_mut().retain_orphaned(|slot| match slot {
             NO_SLOT => table.shards().is_empty(),
@@ -221,6 +230,7 @@ impl WorkerContext {
         }
         let idle = |lane: &Lane| lane.state.get() == crate::backend::lane::LaneState::Idle;
         self.lanes.borrow_mut().retain(|lane| table.is_member(lane.key.node) || !idle(lane));
+        self.adopted.notify_waiters();
         self.serve_waiting();
         self.wake_paused();
     }
