@@ -78,6 +78,8 @@ proxy_errors! {
         "A node's reply was not valid RESP or not of the form the command's parts need.";
     TransactionTooLarge, "transaction_too_large", No, "ERR slotway: the transaction is larger than transaction-bytes or transaction-commands",
         "Between MULTI and EXEC more was queued than `transaction-bytes` or `transaction-commands` allow.";
+    SubscriptionsFull, "subscriptions_full", No, "ERR slotway: too many subscriptions (client-subscriptions or worker-subscriptions)",
+        "A client wants more channels and patterns than `client-subscriptions`, or all of a worker's more than `worker-subscriptions`.";
     NoAuth, "no_auth", No, "NOAUTH Authentication required.",
         "A password is configured and the client has not given it.";
     MaxClients, "max_clients", No, "ERR max number of clients reached",

@@ -10,6 +10,7 @@ pub mod session;
 
 pub mod operation;
 pub mod protocol;
+pub mod pubsub;
 
 pub mod command;
 

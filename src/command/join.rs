@@ -12,6 +12,7 @@ use super::options::OptionScan;
 use super::overrides::{Override, Overrides, Refusal, Routing};
 use super::table::{Command, TableError};
 use super::{CommandClass, CommandId, Handling};
+use crate::pubsub::Act;
 
 impl Command {
     /// `container`: it has subcommands; alone it is never sent with the right number of arguments.
@@ -78,11 +79,12 @@ fn handling(name: &str, decision: &Override) -> Result<Handled, &'static str> {
         let reason = decision.reason.as_deref().ok_or("refused without a reason")?;
         Ok(String::leak(refusal.error(name, reason)))
     };
-    let ours = match (decision.operation, decision.transaction) {
-        (None, None) => None,
-        (Some(kind), None) => Some(Handling::Operation(kind)),
-        (None, Some(kind)) => Some(Handling::Transaction(kind)),
-        (Some(_), Some(_)) => return Err("more than one decision"),
+    let ours = match (decision.operation, decision.transaction, decision.pubsub) {
+        (None, None, None) => None,
+        (Some(kind), None, None) => Some(Handling::Operation(kind)),
+        (None, Some(kind), None) => Some(Handling::Transaction(kind)),
+        (None, None, Some(kind)) => Some(Handling::PubSub(kind)),
+        _ => return Err("more than one decision"),
     };
     if ours.is_some() {
         let other = decision.split.is_some() || decision.local.is_some() || decision.route.is_some();
@@ -106,7 +108,11 @@ fn class(handling: Handling, flags: Flags) -> CommandClass {
     match handling {
         Handling::Local(_) => CommandClass::Local,
         Handling::Split(_) => CommandClass::MultiKey,
-        Handling::Refuse(_) | Handling::Operation(_) | Handling::Transaction(_) => CommandClass::Other,
+        // It only gives memory back: never refused for want of it.
+        Handling::PubSub(what) if matches!(what.act(), Act::Leave(_)) => CommandClass::Local,
+        Handling::Refuse(_) | Handling::Operation(_) | Handling::Transaction(_) | Handling::PubSub(_) => {
+            CommandClass::Other
+        }
         Handling::Route if flags.has(Flags::SCRIPTING) => CommandClass::Script,
         Handling::Route if flags.has(Flags::WRITE) => CommandClass::Write,
         Handling::Route if flags.has(Flags::READONLY) => CommandClass::Read,

@@ -26,6 +26,7 @@ pub use table::{Command, CommandTable, Lookup};
 pub use crate::telemetry::CommandClass;
 
 use crate::operation::OperationKind;
+use crate::pubsub::PubSubCommand;
 use crate::session::transaction::TransactionCommand;
 
 use serde::Deserialize;
@@ -60,6 +61,8 @@ pub enum Handling {
     Transaction(TransactionCommand),
     /// Done by an operation, which asks several nodes, or waits.
     Operation(OperationKind),
+    /// Publishes, or begins or ends subscriptions.
+    PubSub(PubSubCommand),
     /// Refused: the whole error text, without `-` and line end. It says why a cluster (or this
     /// version of slotway) cannot do it.
     Refuse(&'static str),

@@ -42,13 +42,18 @@ pub enum OperationKind {
     Unwatch,
     /// EXEC, after a WATCH.
     Exec,
+    /// SUBSCRIBE and its like, where a node has to be asked.
+    Subscribe,
+    /// PUBSUB.
+    Pubsub,
 }
 
 impl OperationKind {
     /// How such a command is handled, for the table of commands.
     pub fn words(self) -> &'static str {
         match self {
-            Self::Dbsize => "all shards",
+            Self::Dbsize | Self::Pubsub => "all shards",
+            Self::Subscribe => "shared subscription",
             Self::Watch | Self::Unwatch | Self::Exec => "dedicated connection",
         }
     }
@@ -147,6 +152,8 @@ async fn run(operation: Operation, kind: OperationKind) {
         OperationKind::Watch => watch::watch(&operation).await,
         OperationKind::Unwatch => watch::unwatch(&operation).await,
         OperationKind::Exec => watch::exec(&operation).await,
+        OperationKind::Subscribe => crate::pubsub::client::subscribe(&operation).await,
+        OperationKind::Pubsub => crate::pubsub::inspect::pubsub(&operation).await,
     };
     operation.finish(reply);
 }

@@ -10,6 +10,7 @@ use super::{Session, SessionInner};
 use crate::backend::ticket::{Errand, NO_SLOT};
 use crate::command::Command;
 use crate::command::local::{ClientIo, ListFilter, client_line, encode_client_list};
+use crate::pubsub::Kind;
 use crate::worker::WorkerContext;
 use crate::worker::mailbox::Letter;
 
@@ -73,6 +74,9 @@ impl SessionInner {
             output_bytes: self.out.len(),
             output_replies: self.pending.len(),
             total_bytes: self.footprint(),
+            channels: self.subscribed(Kind::Channel),
+            patterns: self.subscribed(Kind::Pattern),
+            shard_channels: self.subscribed(Kind::Shard),
             ..ClientIo::default()
         }
     }

@@ -33,6 +33,7 @@ pub fn answer(
     if inner.client.resp != resp {
         // The next request takes another lane: not before those in flight on this one are answered.
         inner.epoch = OTHER_LANE;
+        inner.settle_mode();
     }
     match after {
         After::Continue => inner.reply(session, command.class, &frame),
@@ -42,6 +43,9 @@ pub fn answer(
             inner.wake();
         }
         After::ListClients(filter) => super::list::start(session, inner, command, filter),
+    }
+    if inner.client.resp != resp && inner.subscriptions.is_some() {
+        inner.hold_pushes();
     }
     worker.pool.give(frame);
 }

@@ -52,6 +52,8 @@ pub struct ClientState {
     pub authenticated: bool,
     /// Mode of the conversation.
     pub mode: SessionMode,
+    /// Has subscriptions; in RESP3 that is no mode of its own.
+    pub subscribed: bool,
     /// CLIENT SETNAME, CLIENT SETINFO; boxed, for most clients never say any of it.
     pub names: Option<Box<ClientNames>>,
     /// Commands received on this connection.

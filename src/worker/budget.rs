@@ -54,7 +54,8 @@ impl WorkerContext {
     pub fn settle_budget(&self) {
         let held_by = |lane: &Rc<Lane>| lane.inner().send.kept() + lane.receiving.get() as u64;
         let lanes: u64 = self.lanes.borrow().iter().map(held_by).sum();
-        let held = self.budget.sessions.get() as u64 + lanes + self.waiting.borrow().bytes();
+        let subscriptions = self.hub.bytes() as u64;
+        let held = self.budget.sessions.get() as u64 + lanes + self.waiting.borrow().bytes() + subscriptions;
         if let Some(me) = self.process.workers.get(self.index) {
             me.memory.store(held, Ordering::Relaxed);
         }
@@ -78,7 +79,10 @@ impl SessionInner {
     #[inline]
     pub fn footprint(&self) -> usize {
         let queued = self.transaction.as_ref().map_or(0, |transaction| transaction.bytes());
+        let subscribed = self.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.bytes());
         queued
+            + subscribed
+            + self.held_push_bytes()
             + self.out.len()
             + self.pending.bytes()
             + self.partial.as_ref().map_or(0, |p| p.buffer.capacity())

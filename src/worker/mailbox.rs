@@ -14,6 +14,7 @@ use crate::backend::line::DedicatedCount;
 use crate::command::local::ListFilter;
 use crate::config::Config;
 use crate::error::ProxyError;
+use crate::pubsub::counts::Counts;
 use crate::telemetry::snapshot::{Snapshot, Traffic};
 use crate::topology::Topology;
 
@@ -80,6 +81,8 @@ pub struct Process {
     pub draining: AtomicBool,
     /// Dedicated connections in use.
     pub dedicated: Arc<DedicatedCount>,
+    /// Who is subscribed to what.
+    pub pubsub: Counts,
     next_client: AtomicU64,
 }
 
@@ -100,6 +103,7 @@ impl Process {
             refused: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             dedicated: Arc::default(),
+            pubsub: Counts::default(),
             next_client: AtomicU64::new(first),
         })
     }

@@ -42,6 +42,7 @@ use crate::backend::ticket::{Errand, NO_SLOT};
 use crate::backend::waiting::WaitingRoom;
 use crate::command::CommandTable;
 use crate::protocol::scan::RequestScanner;
+use crate::pubsub::hub::Hub;
 use crate::session::Session;
 use crate::telemetry::Counters;
 use crate::topology::Topology;
@@ -74,6 +75,8 @@ pub struct WorkerContext {
     pub changed: Notify,
     /// Requests without a way.
     pub waiting: RefCell<WaitingRoom>,
+    /// What clients are subscribed to.
+    pub hub: Hub,
     /// Clients.
     pub sessions: RefCell<Sessions>,
     /// What is to be written.
@@ -119,6 +122,7 @@ impl WorkerContext {
             lines: RefCell::default(),
             changed: Notify::new(),
             waiting: RefCell::default(),
+            hub: Hub::default(),
             sessions: RefCell::default(),
             flusher: Flusher::default(),
             wheel: Wheel::default(),
@@ -213,6 +217,7 @@ impl WorkerContext {
         let idle = |lane: &Lane| lane.state.get() == crate::backend::lane::LaneState::Idle;
         self.lanes.borrow_mut().retain(|lane| table.is_member(lane.key.node) || !idle(lane));
         self.serve_waiting();
+        self.settle_subscriptions();
         self.wake_paused();
     }
 

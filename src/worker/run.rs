@@ -111,6 +111,7 @@ fn on_tick(worker: &Rc<WorkerContext>, draining: Option<usize>) {
     worker.settle_budget();
     worker.close_idle_dedicated();
     worker.close_idle_lines();
+    worker.tick_subscriptions();
     if let Some(per_step) = draining {
         let some: Vec<_> =
             worker.sessions.borrow().iter().filter(|s| !s.inner().draining).take(per_step).cloned().collect();
@@ -157,6 +158,7 @@ fn open(worker: &Rc<WorkerContext>, accepted: Accepted) {
         resp: Resp::V2,
         authenticated: worker.process.config.client_password.is_none(),
         mode: SessionMode::Normal,
+        subscribed: false,
         names: None,
         commands: 0,
         last_command: None,

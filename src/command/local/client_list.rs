@@ -88,8 +88,8 @@ impl ListFilter {
         match self {
             ListFilter::All => true,
             ListFilter::Ids(ids) => ids.binary_search(&client.id).is_ok(),
-            ListFilter::Kind(ClientKind::PubSub) => client.mode == SessionMode::Subscribed,
-            ListFilter::Kind(ClientKind::Normal) => client.mode != SessionMode::Subscribed,
+            ListFilter::Kind(ClientKind::PubSub) => client.subscribed,
+            ListFilter::Kind(ClientKind::Normal) => !client.subscribed,
             ListFilter::Kind(ClientKind::Replication) => false,
         }
     }
@@ -114,7 +114,7 @@ pub fn client_line(client: &ClientState, io: &ClientIo, table: &CommandTable, no
         names.name,
         client.connected.elapsed().as_secs(),
         now_ms.saturating_sub(client.last_active_ms) / 1000,
-        flags(client.mode),
+        flags(client),
         io.channels,
         io.patterns,
         io.shard_channels,
@@ -140,8 +140,11 @@ fn address(address: Option<SocketAddr>) -> String {
     address.map_or_else(|| "?:0".to_owned(), |address| address.to_string())
 }
 
-fn flags(mode: SessionMode) -> &'static str {
-    match mode {
+fn flags(client: &ClientState) -> &'static str {
+    if client.subscribed {
+        return if client.mode == SessionMode::Multi { "Px" } else { "P" };
+    }
+    match client.mode {
         SessionMode::Normal | SessionMode::Pinned => "N",
         SessionMode::Multi => "x",
         SessionMode::Blocked => "b",
