@@ -56,6 +56,7 @@ impl Ours {
             resp: Resp::V2,
             authenticated: password.is_none(),
             mode: SessionMode::Normal,
+            subscribed: false,
             names: None,
             commands: 0,
             last_command: None,

@@ -8,6 +8,7 @@ mod framing;
 mod harness;
 mod metrics;
 mod multi_key;
+mod pubsub;
 mod transactions;
 mod unix;
 mod values;
