@@ -11,6 +11,7 @@ pub mod session;
 
 pub mod operation;
 pub mod protocol;
+pub mod pubsub;
 
 pub mod command;
 

@@ -109,7 +109,7 @@ fn note_failure(worker: &WorkerContext, lane: &Lane, error: &ConnectError) {
 ///
 /// # Errors
 /// See [`ConnectError`].
-pub(super) async fn dial(
+pub(crate) async fn dial(
     worker: &WorkerContext,
     node: &Node,
     resp: Resp,

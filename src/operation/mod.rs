@@ -58,13 +58,18 @@ pub enum OperationKind {
     Wait,
     /// A learned command whose keys a node has to tell.
     AskKeys,
+    /// SUBSCRIBE and its like, where a node has to be asked.
+    Subscribe,
+    /// PUBSUB.
+    Pubsub,
 }
 
 impl OperationKind {
     /// How such a command is handled, for the table of commands.
     pub fn words(self) -> &'static str {
         match self {
-            Self::Dbsize => "all shards",
+            Self::Dbsize | Self::Pubsub => "all shards",
+            Self::Subscribe => "shared subscription",
             Self::AskKeys => "route by key, asked for",
             Self::Watch | Self::Unwatch | Self::Exec | Self::Block | Self::Wait => "dedicated connection",
         }
@@ -183,6 +188,8 @@ async fn run(operation: Operation, kind: OperationKind) {
         OperationKind::Exec => watch::exec(&operation).await,
         OperationKind::Block => block::block(&operation).await,
         OperationKind::Wait => wait::wait(&operation).await,
+        OperationKind::Subscribe => crate::pubsub::client::subscribe(&operation).await,
+        OperationKind::Pubsub => crate::pubsub::inspect::pubsub(&operation).await,
     };
     operation.finish(reply);
 }

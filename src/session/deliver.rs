@@ -111,6 +111,9 @@ impl SessionInner {
             worker.counters.request_done(class, now.saturating_sub(arrived));
             worker.counters.in_flight(-1);
         });
+        if self.held_pushes.is_some() {
+            self.release_pushes(worker);
+        }
         if self.order.is_some() {
             worker.advance_later(session);
         }

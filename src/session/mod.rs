@@ -18,6 +18,7 @@ pub mod local;
 pub mod modes;
 pub mod order;
 pub mod pending;
+pub mod push;
 pub mod route;
 pub mod script;
 pub mod state;
@@ -30,6 +31,7 @@ pub mod written;
 
 use self::order::Order;
 use self::pending::Pending;
+use self::push::HeldPushes;
 use self::state::ClientState;
 use self::transaction::{Push, Transaction, Watch};
 use self::window::Window;
@@ -37,6 +39,7 @@ use self::written::Written;
 use crate::operation::Running;
 use crate::operation::ending::Ending;
 use crate::protocol::scan::RequestScanner;
+use crate::pubsub::client::Subscriptions;
 use crate::telemetry::CloseReason;
 use crate::worker::WorkerContext;
 use crate::worker::outgoing::{Flushed, LARGE, Outgoing};
@@ -106,6 +109,12 @@ pub struct SessionInner {
     pub written: Written,
     /// The operation that is under way; nothing else is then.
     pub operation: Option<Box<Running>>,
+    /// What the client is subscribed to.
+    pub subscriptions: Option<Box<Subscriptions>>,
+    /// Pushes that may not go out yet; almost always `None`.
+    pub held_pushes: Option<Box<HeldPushes>>,
+    /// Bytes of pushes given to `out` since it was last empty.
+    pub pushed: usize,
     /// Epoch of the table under which the requests in flight were routed.
     pub epoch: u64,
     /// No more requests are taken; the session ends when everything owed is written.
@@ -157,6 +166,9 @@ impl Session {
                 push: None,
                 written: Written::default(),
                 operation: None,
+                subscriptions: None,
+                held_pushes: None,
+                pushed: 0,
                 epoch: 0,
                 closing: None,
                 broken: None,

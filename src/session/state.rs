@@ -80,6 +80,8 @@ pub struct ClientState {
     pub mode: SessionMode,
     /// What it switched on.
     pub settings: ClientSettings,
+    /// Has subscriptions; in RESP3 that is no mode of its own.
+    pub subscribed: bool,
     /// CLIENT SETNAME, CLIENT SETINFO; boxed, for most clients never say any of it.
     pub names: Option<Box<ClientNames>>,
     /// Commands received on this connection.

@@ -14,6 +14,7 @@ use crate::backend::permit::DedicatedCount;
 use crate::command::local::ClientsRequest;
 use crate::config::Config;
 use crate::error::ProxyError;
+use crate::pubsub::counts::Counts;
 use crate::script::ScriptCache;
 use crate::session::clients::Told;
 use crate::telemetry::snapshot::{Snapshot, Traffic};
@@ -84,6 +85,8 @@ pub struct Process {
     pub scripts: ScriptCache,
     /// Dedicated connections in use.
     pub dedicated: Arc<DedicatedCount>,
+    /// Who is subscribed to what.
+    pub pubsub: Counts,
     next_client: AtomicU64,
 }
 
@@ -105,6 +108,7 @@ impl Process {
             refused: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             dedicated: Arc::default(),
+            pubsub: Counts::default(),
             next_client: AtomicU64::new(first),
         })
     }

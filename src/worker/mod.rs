@@ -44,6 +44,7 @@ use crate::backend::ticket::{Errand, NO_SLOT};
 use crate::backend::waiting::WaitingRoom;
 use crate::command::CommandTable;
 use crate::protocol::scan::RequestScanner;
+use crate::pubsub::hub::Hub;
 use crate::session::Session;
 use crate::session::script::Loaded;
 use crate::session::written::Losses;
@@ -82,6 +83,8 @@ pub struct WorkerContext {
     pub waiting: RefCell<WaitingRoom>,
     /// By which writes may be lost.
     pub losses: Losses,
+    /// What clients are subscribed to.
+    pub hub: Hub,
     /// Clients.
     pub sessions: RefCell<Sessions>,
     /// What is to be written.
@@ -133,6 +136,7 @@ impl WorkerContext {
             adopted: Notify::new(),
             waiting: RefCell::default(),
             losses: Losses::default(),
+            hub: Hub::default(),
             sessions: RefCell::default(),
             flusher: Flusher::default(),
             wheel: Wheel::default(),
@@ -232,6 +236,7 @@ impl WorkerContext {
         self.lanes.borrow_mut().retain(|lane| table.is_member(lane.key.node) || !idle(lane));
         self.adopted.notify_waiters();
         self.serve_waiting();
+        self.settle_subscriptions();
         self.wake_paused();
     }
 

@@ -115,6 +115,7 @@ fn on_tick(worker: &Rc<WorkerContext>, draining: Option<usize>) {
     worker.settle_pause(now);
     worker.close_idle_dedicated();
     worker.close_idle_lines();
+    worker.tick_subscriptions();
     if let Some(per_step) = draining {
         let some: Vec<_> =
             worker.sessions.borrow().iter().filter(|s| !s.inner().draining).take(per_step).cloned().collect();
@@ -162,6 +163,7 @@ fn open(worker: &Rc<WorkerContext>, accepted: Accepted) {
         authenticated: worker.process.config.client_password.is_none(),
         mode: SessionMode::Normal,
         settings: ClientSettings::default(),
+        subscribed: false,
         names: None,
         commands: 0,
         last_command: None,

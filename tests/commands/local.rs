@@ -67,6 +67,7 @@ impl Ours {
             authenticated: password.is_none(),
             mode: SessionMode::Normal,
             settings: ClientSettings::default(),
+            subscribed: false,
             names: None,
             commands: 0,
             last_command: None,

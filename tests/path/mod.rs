@@ -10,6 +10,7 @@ mod metrics;
 mod multi_key;
 mod own;
 mod pause;
+mod pubsub;
 mod scripts;
 mod transactions;
 mod unix;

@@ -63,7 +63,7 @@ impl ClientKind {
     }
 
     fn of(client: &ClientState) -> Self {
-        if client.mode == SessionMode::Subscribed { ClientKind::PubSub } else { ClientKind::Normal }
+        if client.subscribed { ClientKind::PubSub } else { ClientKind::Normal }
     }
 }
 

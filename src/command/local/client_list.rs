@@ -79,7 +79,7 @@ fn flags(client: &ClientState, io: &ClientIo) -> String {
     let mode = client.mode;
     let flags: String = [
         ('O', mode == SessionMode::Monitor),
-        ('P', mode == SessionMode::Subscribed),
+        ('P', client.subscribed),
         ('x', mode == SessionMode::Multi),
         ('b', mode == SessionMode::Blocked || io.is_postponed),
         ('t', mode == SessionMode::Tracking),
