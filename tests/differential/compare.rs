@@ -75,6 +75,7 @@ const RULES: &[(&str, Rule)] = &[
 
 /// What the cluster's nodes answer to scripts that reach beyond the keys they were given.
 const FOREIGN_KEY: &str = "ERR Script attempted to access a non local key in a cluster node";
+const LONG_NAME: &str = "ERR slotway: Client names longer than 4096 bytes";
 const NO_SCRIPT: &str = "NOSCRIPT No matching script. Please use EVAL.";
 
 /// How far a documented difference may go, where less than "anything" can be said.
@@ -83,7 +84,9 @@ fn difference(name: &str, usual: Rule) -> Rule {
     match name {
         // A skiplist's levels are random, and with them what it takes.
         "memory|usage" => Rule::Near(i64::MAX),
-        "hello" | "client|id" | "publish" | "spublish" | "wait" => Rule::Near(i64::MAX),
+        "client|setname" => refused(&[LONG_NAME]),
+        "hello" => Rule::Refused(&[LONG_NAME], Box::new(Rule::Near(i64::MAX))),
+        "client|id" | "publish" | "spublish" | "wait" => Rule::Near(i64::MAX),
         "info" => Rule::Kind,
         "select" => refused(&["ERR SELECT is not allowed in cluster mode"]),
         "copy" => refused(&["ERR Copying to another database is not allowed in cluster mode"]),

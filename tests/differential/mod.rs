@@ -12,6 +12,7 @@ mod expect;
 mod keys;
 mod report;
 mod sequences;
+mod session;
 mod sha1;
 mod values;
 
