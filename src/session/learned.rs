@@ -4,6 +4,7 @@
 
 use std::rc::Rc;
 
+use super::cell::CellState;
 use super::dispatch::Frame;
 use super::route::{CrossSlot, common_slot, forward};
 use super::{Session, SessionInner};
@@ -56,7 +57,7 @@ pub fn route(
         Told::Slot(_) if command.flags.has(Flags::BLOCKING) => {
             operation::start(session, inner, (command, OperationKind::Block), args);
         }
-        Told::Slot(slot) => forward(session, inner, command, frame, slot),
+        Told::Slot(slot) => forward(session, inner, command, frame, (slot, CellState::Waiting)),
         Told::CrossSlot => inner.reply_error(session, ProxyError::CrossSlot),
         Told::NoKey => inner.reply_error(session, ProxyError::KeysUnknown),
         // What any server would say of it, whatever else it says.

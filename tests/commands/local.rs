@@ -67,6 +67,8 @@ impl Ours {
             authenticated: password.is_none(),
             mode: SessionMode::Normal,
             settings: ClientSettings::default(),
+            subscribed: false,
+            tracking: None,
             names: None,
             commands: 0,
             last_command: None,

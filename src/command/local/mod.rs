@@ -13,7 +13,7 @@ mod commands;
 mod config;
 mod connection;
 mod docs;
-mod glob;
+pub mod glob;
 mod help;
 mod info;
 
