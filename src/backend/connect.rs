@@ -109,7 +109,7 @@ fn note_failure(worker: &WorkerContext, lane: &Lane, error: &ConnectError) {
 ///
 /// # Errors
 /// See [`ConnectError`].
-pub(super) async fn dial(
+pub(crate) async fn dial(
     worker: &WorkerContext,
     node: &Node,
     resp: Resp,
@@ -158,6 +158,7 @@ async fn serve(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, transport: Transport
         inner.condemned = None;
         inner.waker = None;
     }
+    *lane.loaded.borrow_mut() = Default::default();
     lane.down_since.set(0);
     lane.state.set(LaneState::Ready);
     let counted = Counted::new(worker, lane);
@@ -200,6 +201,7 @@ fn lost(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, why: &'static str) {
     let known = worker.table.borrow().is_member(lane.key.node);
     if known && !unused {
         lane.down_since.set(worker.clock.now().max(1));
+        worker.losses.connection_lost(lane.key.node);
         tracing::warn!(node = %lane.node.addr, why, owed = tickets.len(), "lost the connection to a node");
         worker.topology.report(Event::ConnectionLost(lane.key.node));
     }

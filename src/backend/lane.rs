@@ -11,8 +11,10 @@ use std::task::Waker;
 use bytes::Bytes;
 
 use super::call::Call;
+use super::permit::Permit;
 use super::sendbuf::{SendBuffer, is_large};
 use super::ticket::{Errand, Parcel, Ticket};
+use crate::session::script::Loaded;
 use crate::session::state::Resp;
 use crate::topology::node::{Node, NodeId};
 use crate::worker::WorkerContext;
@@ -89,6 +91,10 @@ pub struct Lane {
     pub receiving: Cell<usize>,
     /// Since when a dedicated connection has had nothing to do, on the worker's clock; 0 while it has.
     pub idle_since: Cell<u64>,
+    /// The place of a dedicated connection.
+    pub permit: RefCell<Option<Permit>>,
+    /// Scripts that were sent to the node on this connection.
+    pub loaded: RefCell<Loaded>,
     dirty: Cell<bool>,
     inner: RefCell<LaneInner>,
 }
@@ -109,6 +115,8 @@ impl Lane {
             down_since: Cell::new(0),
             receiving: Cell::new(0),
             idle_since: Cell::new(0),
+            permit: RefCell::new(None),
+            loaded: RefCell::default(),
             dirty: Cell::new(false),
             inner: RefCell::new(LaneInner {
                 send: SendBuffer::default(),

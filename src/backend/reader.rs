@@ -15,6 +15,7 @@ use super::lane::Lane;
 use super::ticket::{Errand, Turn};
 use crate::protocol::reply::{BadReply, ReplyScanner};
 use crate::reply::redirect;
+use crate::session::script;
 use crate::worker::WorkerContext;
 use crate::worker::outgoing::{LARGE, is_small_part, unpinned};
 use crate::worker::transport::ReadSide;
@@ -294,6 +295,9 @@ impl Lane {
         let trouble = ticket.trouble.take().filter(|_| frame.starts_with(b"-EXECABORT"));
         let said = trouble.as_deref().unwrap_or(frame);
         if kind == b'-' && redirect::follow(worker, self, &errand, &request, said) {
+            return Ok(());
+        }
+        if frame.starts_with(b"-NOSCRIPT ") && script::repair(worker, self, &errand, &request) {
             return Ok(());
         }
         errand.session.inner().note_executed(&errand, &request);

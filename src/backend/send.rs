@@ -12,6 +12,7 @@ use super::waiting::Waiter;
 use crate::error::ProxyError;
 use crate::session::SessionInner;
 use crate::session::state::Resp;
+use crate::telemetry::CommandClass;
 use crate::topology::node::NodeId;
 use crate::topology::{Event, Trigger};
 use crate::worker::WorkerContext;
@@ -53,15 +54,25 @@ impl WorkerContext {
             });
             return self.park_new(inner, Parcel { errand, bytes, aim: Aim::Table });
         };
+        if !errand.command.is_read_only() {
+            inner.written.note(errand.slot, lane.key.node, &self.losses);
+        }
         if let Err(errand) = lane.send(self, errand, len, shared, fill) {
             let session = Rc::clone(&errand.session);
             inner.fail(&session, &errand, ProxyError::NodeQueueFull);
         }
     }
 
+    /// The lane a new request for `slot` takes now, if it is connected.
+    pub fn ready_lane(&self, slot: u16, client: u64, resp: Resp) -> Option<Rc<Lane>> {
+        let node = self.owner(slot, client)?;
+        self.lanes.borrow().get(node, resp).filter(|lane| lane.is_ready()).map(Rc::clone)
+    }
+
     #[cold]
     pub(super) fn park_new(self: &Rc<Self>, inner: &mut SessionInner, mut parcel: Parcel) {
         let way = self.way(&mut parcel);
+        self.note_write(inner, &parcel.errand, &way);
         if let Err((errand, error)) = self.go_or_wait(parcel, way) {
             let session = Rc::clone(&errand.session);
             inner.fail(&session, &errand, error);
@@ -71,6 +82,7 @@ impl WorkerContext {
     /// Sends a request (again) that is not in any lane. No session may be borrowed.
     pub fn send(self: &Rc<Self>, mut parcel: Parcel) {
         let way = self.way(&mut parcel);
+        self.note_write(&mut parcel.errand.session.inner(), &parcel.errand, &way);
         if let Err((errand, error)) = self.go_or_wait(parcel, way) {
             errand.session.fail(&errand, error);
         }
@@ -135,6 +147,15 @@ impl WorkerContext {
         Way::Unreachable(lane.down_since.get())
     }
 
+    /// A request that did not go straight to its lane goes to one now: WAIT has to know where a write went.
+    fn note_write(&self, inner: &mut SessionInner, errand: &Errand, way: &Way) {
+        if let Way::Open(lane) = way
+            && !errand.command.is_read_only()
+        {
+            inner.written.add(errand.slot, lane.key.node, &self.losses);
+        }
+    }
+
     /// The lane to `node`, made when there is none.
     fn lane(self: &Rc<Self>, node: NodeId, resp: Resp) -> Option<Rc<Lane>> {
         if let Some(lane) = self.lanes.borrow().get(node, resp) {
@@ -158,6 +179,9 @@ impl WorkerContext {
         let waiting_since = match way {
             Way::Open(lane) => {
                 let asking = matches!(parcel.aim, Aim::Node { asking: true, .. });
+                if parcel.errand.command.class == CommandClass::Script || parcel.errand.before > 0 {
+                    self.load_scripts_of(&lane, &parcel.errand, &parcel.bytes);
+                }
                 return lane
                     .resend(self, parcel, asking)
                     .map_err(|errand| (errand, ProxyError::NodeQueueFull));
@@ -209,6 +233,7 @@ impl WorkerContext {
                 continue;
             }
             let way = self.way(&mut parcel);
+            self.note_write(&mut parcel.errand.session.inner(), &parcel.errand, &way);
             if let Way::Open(_) | Way::Untrue = way {
                 if let Err((errand, error)) = self.go_or_wait(parcel, way) {
                     errand.session.fail(&errand, error);

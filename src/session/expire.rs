@@ -46,7 +46,7 @@ impl SessionInner {
     /// Who has to move a byte next, if it is not a matter of a request's deadline: how long the connection
     /// may stand still for it.
     fn stands_still(&self, limits: &WorkerLimits) -> Option<(u64, CloseReason, &'static str)> {
-        let waits_for_us = self.paused && self.pending.open() > 0;
+        let waits_for_us = self.paused && (self.pending.open() > 0 || self.postponed);
         if !self.out.is_empty() || (self.partial.is_some() && !waits_for_us) {
             return Some((limits.stall, CloseReason::Stalled, "that makes no progress"));
         }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::dispatch::{Frame, dispatch};
 use super::{Partial, Session, SessionInner};
 use crate::protocol::ProtocolError;
+use crate::protocol::request::Args;
 use crate::protocol::scan::{RequestScanner, Scanned};
 use crate::telemetry::{CloseReason, CommandClass};
 use crate::worker::outgoing::{CHUNK, LARGE, is_small_part, unpinned};
@@ -22,7 +23,11 @@ pub fn take_scratch(session: &Rc<Session>, inner: &mut SessionInner, data: &[u8]
         if rest.is_empty() {
             break;
         }
-        match scan_one(session, inner, &mut scanner, rest) {
+        let scanned = scan_one(session, inner, &mut scanner, rest);
+        if session.worker().pause.is_on() && postpone(session, inner, &scanned, &mut scanner, rest) {
+            break;
+        }
+        match scanned {
             // Bytes that go alone are kept, not copied twice.
             Ok(Scanned::Request(len)) if len >= session.worker().limits.dedicated_request => {
                 let partial = Partial { buffer: rest.into(), ..Partial::default() };
@@ -79,6 +84,9 @@ pub fn take_partial(session: &Rc<Session>, inner: &mut SessionInner) {
     while inner.may_take(session.worker()) && !partial.buffer.is_empty() {
         let Partial { buffer, scanner, wanted } = &mut *partial;
         let scanned = scan_one(session, inner, scanner, buffer);
+        if session.worker().pause.is_on() && postpone(session, inner, &scanned, scanner, buffer) {
+            break;
+        }
         match scanned {
             Ok(Scanned::Request(len))
                 if len >= session.worker().limits.dedicated_request && inner.pending.open() > 0 =>
@@ -135,6 +143,29 @@ fn scan_one(
         true => scanner.scan(bytes, &limits.protocol, true),
         false => scanner.scan(bytes, &limits.protocol_unauthenticated, false),
     }
+}
+
+/// Whether CLIENT PAUSE holds the request at hand back; the session takes nothing more then. The scanner says
+/// the same again when it goes on.
+#[cold]
+fn postpone(
+    session: &Session,
+    inner: &mut SessionInner,
+    scanned: &Result<Scanned, ProtocolError>,
+    scanner: &mut RequestScanner,
+    bytes: &[u8],
+) -> bool {
+    let frame = match scanned {
+        Ok(Scanned::Request(_)) => bytes,
+        Ok(Scanned::Inline(_)) => scanner.inline_frame(),
+        _ => return false,
+    };
+    let args = Args::new(frame, scanner.spans());
+    inner.postponed = session.worker().is_paused(&args, inner);
+    if inner.postponed && matches!(scanned, Ok(Scanned::Inline(_))) {
+        scanner.reset();
+    }
+    inner.postponed
 }
 
 /// Broken input: Redis' own error behind the replies still owed, then the connection is closed.

@@ -7,30 +7,39 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
 use std::task::Waker;
 
+pub mod cell;
+pub mod clients;
 pub mod deliver;
 pub mod dispatch;
 pub mod expire;
 pub mod input;
-pub mod list;
+pub mod learned;
 pub mod local;
 pub mod modes;
 pub mod order;
 pub mod pending;
+pub mod push;
 pub mod route;
+pub mod script;
 pub mod state;
 pub mod task;
 #[cfg(test)]
 mod tests;
 pub mod transaction;
 pub mod window;
+pub mod written;
 
 use self::order::Order;
 use self::pending::Pending;
+use self::push::HeldPushes;
 use self::state::ClientState;
 use self::transaction::{Push, Transaction, Watch};
 use self::window::Window;
+use self::written::Written;
 use crate::operation::Running;
+use crate::operation::ending::Ending;
 use crate::protocol::scan::RequestScanner;
+use crate::pubsub::client::Subscriptions;
 use crate::telemetry::CloseReason;
 use crate::worker::WorkerContext;
 use crate::worker::outgoing::{Flushed, LARGE, Outgoing};
@@ -82,8 +91,8 @@ pub struct SessionInner {
     pub out: Outgoing,
     /// How many requests may be in flight.
     pub window: Window,
-    /// The socket; `None` once closed.
-    pub writer: Option<WriteSide>,
+    /// The socket; `None` once closed. Shared with whoever watches it for its end.
+    pub writer: Option<Rc<WriteSide>>,
     /// The session's task.
     pub waker: Option<Waker>,
     /// Bytes of a request that is not whole, or that may not be handled yet.
@@ -96,8 +105,16 @@ pub struct SessionInner {
     pub watch: Option<Box<Watch>>,
     /// A transaction that its operation is about to send.
     pub push: Option<Box<Push>>,
+    /// What WAIT has to know.
+    pub written: Written,
     /// The operation that is under way; nothing else is then.
     pub operation: Option<Box<Running>>,
+    /// What the client is subscribed to.
+    pub subscriptions: Option<Box<Subscriptions>>,
+    /// Pushes that may not go out yet; almost always `None`.
+    pub held_pushes: Option<Box<HeldPushes>>,
+    /// Bytes of pushes given to `out` since it was last empty.
+    pub pushed: usize,
     /// Epoch of the table under which the requests in flight were routed.
     pub epoch: u64,
     /// No more requests are taken; the session ends when everything owed is written.
@@ -110,6 +127,8 @@ pub struct SessionInner {
     pub paused: bool,
     /// A large request is next, which goes alone: once nothing else is in flight.
     pub alone: bool,
+    /// CLIENT PAUSE holds back the request that is next.
+    pub postponed: bool,
     /// The client will send no more, or is not listened to any more.
     pub read_closed: bool,
     /// The client closed its side.
@@ -138,20 +157,25 @@ impl Session {
                 pending: Pending::default(),
                 out: Outgoing::default(),
                 window: Window::default(),
-                writer: Some(writer),
+                writer: Some(Rc::new(writer)),
                 waker: None,
                 partial: None,
                 order: None,
                 transaction: None,
                 watch: None,
                 push: None,
+                written: Written::default(),
                 operation: None,
+                subscriptions: None,
+                held_pushes: None,
+                pushed: 0,
                 epoch: 0,
                 closing: None,
                 broken: None,
                 write_blocked: false,
                 paused: false,
                 alone: false,
+                postponed: false,
                 read_closed: false,
                 peer_closed: false,
                 draining: false,
@@ -199,6 +223,7 @@ impl Session {
     pub fn drain(&self) {
         let mut inner = self.inner();
         inner.draining = true;
+        inner.end_wait(Ending::Shutdown);
         inner.wake();
     }
 
@@ -257,6 +282,7 @@ impl SessionInner {
         self.closing.is_none()
             && self.broken.is_none()
             && self.order.is_none()
+            && !self.postponed
             && self.pending.len() < worker.limits.pending_requests
             && !(worker.budget.is_full() && self.partial.is_some())
             && self.window.is_open(

@@ -31,6 +31,7 @@ pub fn take(
             transaction::queue(session, inner, command, frame, args);
             true
         }
+        SessionMode::Subscribed => crate::pubsub::client::restrict(session, inner, command, args),
         _ => false,
     }
 }

@@ -7,70 +7,18 @@ use std::rc::Rc;
 
 use bytes::{Buf, Bytes};
 
+pub use super::cell::{Cell, CellState, Finished, Merged};
 use crate::backend::ticket::Errand;
 use crate::command::SplitKind;
 use crate::reply::merge::Merge;
-use crate::reply::splice::Splice;
 use crate::router::split::SplitPlan;
+use crate::session::state::Replies;
 use crate::telemetry::CommandClass;
 use crate::worker::outgoing::{LARGE, Outgoing};
 use crate::worker::pool::BufferPool;
 
 /// The stash is compacted when it is larger than this and less than half alive.
 const STASH_COMPACT: usize = 64 << 10;
-
-/// What a cell holds.
-#[derive(Debug)]
-pub enum CellState {
-    /// Nothing yet: the request is at a node or waits for one.
-    Waiting,
-    /// Nothing yet; replies of our own go between the elements of the node's.
-    Splicing(Box<Splice>),
-    /// The parts of a split command; complete when none is left.
-    Merging(Box<Merge>),
-    /// A whole reply, at this place of the stash.
-    Stashed {
-        /// First byte.
-        start: usize,
-        /// Length in bytes.
-        len: usize,
-    },
-    /// A whole reply, not copied.
-    Large(Bytes),
-    /// The reply is coming in and passes through.
-    Flowing,
-}
-
-/// One request's place.
-#[derive(Debug)]
-pub struct Cell {
-    /// What it holds.
-    pub state: CellState,
-    /// Reply frames still to come before the cell is done; the cell holds its place meanwhile.
-    pub frames: u16,
-    /// Slot of the request's keys; `NO_SLOT` for none or several.
-    pub slot: u16,
-    /// For the duration histogram.
-    pub class: CommandClass,
-    /// The request was redirected and is held back for the sake of order.
-    pub held: bool,
-    /// When the request was read, on the worker's clock in microseconds.
-    pub arrived: u64,
-}
-
-impl Cell {
-    /// True while a node still owes something.
-    pub fn is_open(&self) -> bool {
-        match &self.state {
-            CellState::Waiting | CellState::Splicing(_) | CellState::Flowing => true,
-            CellState::Merging(merge) => !merge.is_complete(),
-            CellState::Stashed { .. } | CellState::Large(_) => false,
-        }
-    }
-}
-
-/// A request that was just finished: what the histograms want to know.
-pub type Finished = (CommandClass, u64);
 
 /// The cells of one session.
 #[derive(Debug, Default)]
@@ -81,6 +29,7 @@ pub struct Pending {
     stash: Vec<u8>,
     stash_alive: usize,
     held_bytes: usize,
+    replies: Replies,
 }
 
 impl Pending {
@@ -112,10 +61,31 @@ impl Pending {
     #[inline]
     pub fn push(&mut self, class: CommandClass, slot: u16, arrived: u64, state: CellState) -> u32 {
         let seq = self.first.wrapping_add(self.cells.len() as u32);
-        let cell = Cell { state, frames: 1, slot, class, held: false, arrived };
+        let frames = if self.replies == Replies::On { 1 } else { self.muted_frames() };
+        let cell = Cell { state, frames, slot, class, held: false, arrived };
         self.open += u32::from(cell.is_open());
         self.cells.push_back(cell);
         seq
+    }
+
+    #[cold]
+    fn muted_frames(&mut self) -> u16 {
+        self.replies = match self.replies {
+            Replies::SkipTwo => Replies::SkipOne,
+            Replies::Off => Replies::Off,
+            Replies::On | Replies::SkipOne => Replies::On,
+        };
+        0
+    }
+
+    /// Which replies the client wants from the next cell on.
+    pub fn set_replies(&mut self, replies: Replies) {
+        self.replies = replies;
+    }
+
+    /// Which replies the client wants of the requests to come.
+    pub fn replies(&self) -> Replies {
+        self.replies
     }
 
     /// The cell of a request; `None` when it was answered already (a late reply is swallowed).
@@ -145,8 +115,10 @@ impl Pending {
             return self.answer_spliced(seq, frame, out, pool);
         }
         if front {
-            out.append(frame, || pool.take());
-            cell.frames = cell.frames.saturating_sub(1);
+            if cell.frames > 0 {
+                out.append(frame, || pool.take());
+                cell.frames -= 1;
+            }
             if cell.frames == 0 {
                 self.open -= 1;
                 cell.state = CellState::Stashed { start: 0, len: 0 };
@@ -179,9 +151,12 @@ impl Pending {
             }
             _ => return false,
         }
+        let wanted = cell.frames > 0;
         self.open -= 1;
-        if front {
-            out.push(frame);
+        if front || !wanted {
+            if wanted {
+                out.push(frame);
+            }
             self.set(seq, CellState::Stashed { start: 0, len: 0 });
         } else {
             self.held_bytes += frame.len();
@@ -198,6 +173,8 @@ impl Pending {
     }
 
     fn stash(&mut self, seq: u32, frame: &[u8]) {
+        let wanted = self.cell(seq).is_some_and(|cell| cell.frames > 0);
+        let frame = if wanted { frame } else { &[] };
         let start = self.stash.len();
         self.stash.extend_from_slice(frame);
         self.stash_alive += frame.len();
@@ -249,17 +226,19 @@ impl Pending {
     }
 
     /// A part of a split command came in; `accept` puts it into the merge.
-    pub fn merge_part(&mut self, seq: u32, accept: impl FnOnce(&mut Merge)) -> bool {
-        let Some(Cell { state: CellState::Merging(merge), .. }) = self.cell(seq) else { return false };
+    pub fn merge_part(&mut self, seq: u32, accept: impl FnOnce(&mut Merge)) -> Merged {
+        let Some(Cell { state: CellState::Merging(merge), .. }) = self.cell(seq) else {
+            return Merged::Unwanted;
+        };
         if merge.is_complete() {
-            return false;
+            return Merged::Unwanted;
         }
         let before = merge.bytes();
         accept(merge);
         let (after, complete) = (merge.bytes(), merge.is_complete());
         self.held_bytes = self.held_bytes + after - before;
         self.open -= u32::from(complete);
-        true
+        if complete { Merged::Complete } else { Merged::More }
     }
 
     /// Has a request (or a part) with several keys of one slot answered key by key; the number of the
@@ -297,7 +276,9 @@ impl Pending {
                 }
                 CellState::Merging(merge) if merge.is_complete() => {
                     self.held_bytes -= merge.bytes();
-                    merge.write(out, pool);
+                    if front.frames > 0 {
+                        merge.write(out, pool);
+                    }
                 }
                 _ => break,
             }
@@ -337,7 +318,7 @@ impl Pending {
     /// Forgets everything: the client is gone.
     pub fn clear(&mut self) {
         self.first = self.first.wrapping_add(self.cells.len() as u32);
-        *self = Self { first: self.first, ..Self::default() };
+        *self = Self { first: self.first, replies: self.replies, ..Self::default() };
     }
 
     /// Gives back what an idle session does not need.

@@ -152,7 +152,8 @@ impl Both {
         let value = self.reply(seq, size);
         let frame = [b"*1\r\n", &value[..]].concat();
         let wanted = matches!(self.model(seq), Some(Model::Merging(..)));
-        assert_eq!(self.pending.merge_part(seq, |merge| merge.accept(part as u16, &frame, None)), wanted);
+        let merged = self.pending.merge_part(seq, |merge| merge.accept(part as u16, &frame, None));
+        assert_eq!(merged != Merged::Unwanted, wanted);
         let Some(Model::Merging(values, bytes)) = self.model(seq) else { return };
         if values[part].is_none() {
             values[part] = Some(value);
@@ -282,7 +283,8 @@ fn late_replies_are_swallowed() {
     assert_ne!(seq, next);
     assert!(!pending.answer(seq, b"+old\r\n", &mut out, &pool) && !pending.settle(seq, b"-ERR\r\n"));
     assert!(!pending.answer_large(seq, Bytes::from_static(b"+old\r\n"), &mut out));
-    assert!(!pending.merge_part(seq, |_| panic!("nobody wants it")) && !pending.begin_flow(seq));
+    let unwanted = pending.merge_part(seq, |_| panic!("nobody wants it"));
+    assert!(unwanted == Merged::Unwanted && !pending.begin_flow(seq));
     pending.end_flow(seq);
     assert!(pending.answer(next, b"+new\r\n", &mut out, &pool));
     assert!(!pending.answer(next, b"+twice\r\n", &mut out, &pool));
@@ -291,6 +293,38 @@ fn late_replies_are_swallowed() {
     assert_eq!(out.unsent(), b"+new\r\n");
     pending.shrink();
     assert_eq!(pending.cells.capacity(), 0);
+}
+
+#[test]
+fn a_muted_request_is_waited_for_and_leaves_nothing() {
+    let mut both = Both::new();
+    let Both { pending, out, pool, .. } = &mut both;
+    let push = |pending: &mut Pending, replies: Replies| {
+        pending.set_replies(replies);
+        pending.push(CommandClass::Read, 1, 0, CellState::Waiting)
+    };
+    let muted: Vec<u32> = (0..4).map(|_| push(pending, Replies::Off)).collect();
+    let heard = push(pending, Replies::On);
+    assert!(pending.answer(heard, b"+heard\r\n", out, pool));
+    assert!(pending.answer(muted[1], b"+behind\r\n", out, pool));
+    assert!(pending.answer_large(muted[2], vec![b'x'; LARGE].into(), out));
+    assert!(pending.settle(muted[3], b"-an error\r\n"));
+    assert!(!pending.begin_flow(muted[0]), "what passes through would be heard");
+    pending.drain(out, pool, |_| {});
+    assert_eq!((pending.len(), pending.open(), out.len()), (5, 1, 0), "the first is still owed");
+    assert!(pending.answer(muted[0], b"+front\r\n", out, pool));
+    pending.drain(out, pool, |_| {});
+    assert_eq!((pending.len(), pending.bytes(), out.len()), (0, 0, 8));
+    // SKIP is for itself and one more.
+    let frames: Vec<u16> = [Some(Replies::SkipTwo), None, None]
+        .into_iter()
+        .map(|replies| {
+            replies.into_iter().for_each(|replies| pending.set_replies(replies));
+            let seq = pending.push(CommandClass::Read, 1, 0, CellState::Waiting);
+            pending.cell(seq).unwrap().frames
+        })
+        .collect();
+    assert_eq!(frames, [0, 0, 1]);
 }
 
 #[test]
@@ -326,14 +360,20 @@ fn key_by_key() {
         assert!(
             pending.set_held(&part(0), true) && pending.set_held(&part(1), true) && !is_at_node(pending, 5)
         );
-        assert!(pending.merge_part(whole.seq, |merge| merge.accept(1, b"*1\r\n$1\r\nb\r\n", None)));
+        assert_eq!(
+            pending.merge_part(whole.seq, |merge| merge.accept(1, b"*1\r\n$1\r\nb\r\n", None)),
+            Merged::More
+        );
         assert_eq!((pending.open(), pending.bytes()), (1, 11));
         assert!(
             !pending.set_held(&part(1), false)
                 && pending.set_held(&part(0), false)
                 && pending.wants(&part(0))
         );
-        assert!(pending.merge_part(whole.seq, |merge| merge.accept(0, b"*1\r\n$-1\r\n", None)));
+        assert_eq!(
+            pending.merge_part(whole.seq, |merge| merge.accept(0, b"*1\r\n$-1\r\n", None)),
+            Merged::Complete
+        );
         assert_eq!(pending.open(), 0);
         let mut out = Outgoing::default();
         pending.drain(&mut out, &worker.pool, |_| ());

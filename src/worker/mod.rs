@@ -14,6 +14,7 @@ pub mod flush;
 pub mod limits;
 pub mod mailbox;
 pub mod outgoing;
+pub mod pause;
 pub mod pool;
 pub mod run;
 pub mod sessions;
@@ -32,6 +33,7 @@ use self::clock::Clock;
 use self::flush::Flusher;
 use self::limits::WorkerLimits;
 use self::mailbox::Process;
+use self::pause::Pause;
 use self::pool::BufferPool;
 use self::sessions::Sessions;
 use self::wheel::Wheel;
@@ -42,7 +44,10 @@ use crate::backend::ticket::{Errand, NO_SLOT};
 use crate::backend::waiting::WaitingRoom;
 use crate::command::CommandTable;
 use crate::protocol::scan::RequestScanner;
+use crate::pubsub::hub::Hub;
 use crate::session::Session;
+use crate::session::script::Loaded;
+use crate::session::written::Losses;
 use crate::telemetry::Counters;
 use crate::topology::Topology;
 use crate::topology::table::SlotTable;
@@ -72,8 +77,14 @@ pub struct WorkerContext {
     pub lines: RefCell<LinePool>,
     /// A lane became ready or the table changed: operations that wait for a node look again.
     pub changed: Notify,
+    /// The table, or what is known of a node, changed: what waits at a node looks whether it still should.
+    pub adopted: Notify,
     /// Requests without a way.
     pub waiting: RefCell<WaitingRoom>,
+    /// By which writes may be lost.
+    pub losses: Losses,
+    /// What clients are subscribed to.
+    pub hub: Hub,
     /// Clients.
     pub sessions: RefCell<Sessions>,
     /// What is to be written.
@@ -86,6 +97,8 @@ pub struct WorkerContext {
     pub clock: Clock,
     /// Memory held.
     pub budget: Budget,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
     /// Clients that are closed but for what they may still be sending.
     pub lingering: Cell<usize>,
     /// Spare buffers.
@@ -94,6 +107,8 @@ pub struct WorkerContext {
     pub scratch: RefCell<Box<[u8]>>,
     /// The scanner of requests that come whole.
     pub scanner: Cell<RequestScanner>,
+    /// Scripts whose bodies the process has.
+    pub noted_scripts: RefCell<Loaded>,
     /// Room for the places of keys.
     pub key_indexes: RefCell<Vec<u32>>,
     /// Sessions whose held requests may be able to go on.
@@ -118,17 +133,22 @@ impl WorkerContext {
             lanes: RefCell::default(),
             lines: RefCell::default(),
             changed: Notify::new(),
+            adopted: Notify::new(),
             waiting: RefCell::default(),
+            losses: Losses::default(),
+            hub: Hub::default(),
             sessions: RefCell::default(),
             flusher: Flusher::default(),
             wheel: Wheel::default(),
             counters,
             clock: Clock::new(),
             budget: Budget::default(),
+            pause: Pause::default(),
             lingering: Cell::new(0),
             pool: BufferPool::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             scanner: Cell::default(),
+            noted_scripts: RefCell::default(),
             key_indexes: RefCell::default(),
             ordering: RefCell::default(),
             sessions_in_order: Cell::new(0),
@@ -197,7 +217,9 @@ impl WorkerContext {
     pub fn adopt_table(self: &Rc<Self>) {
         self.clock.tick();
         let table = self.topology.table();
-        self.epoch.set(table.epoch());
+        if self.epoch.replace(table.epoch()) != table.epoch() {
+            self.losses.table_changed(&self.table.borrow(), &table);
+        }
         *self.table.borrow_mut() = Arc::clone(&table);
         self.waiting.borrow_mut().retain_orphaned(|slot| match slot {
             NO_SLOT => table.shards().is_empty(),
@@ -212,7 +234,9 @@ impl WorkerContext {
         }
         let idle = |lane: &Lane| lane.state.get() == crate::backend::lane::LaneState::Idle;
         self.lanes.borrow_mut().retain(|lane| table.is_member(lane.key.node) || !idle(lane));
+        self.adopted.notify_waiters();
         self.serve_waiting();
+        self.settle_subscriptions();
         self.wake_paused();
     }
 

@@ -92,6 +92,11 @@ impl Outgoing {
         self.len
     }
 
+    /// Pieces that wait beside the one that is being filled.
+    pub fn chunks(&self) -> usize {
+        self.queue.len()
+    }
+
     /// True when everything is written.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -71,6 +71,7 @@ impl WorkerContext {
         inner.pending.clear();
         inner.release_order(self);
         inner.drop_operation();
+        inner.unsubscribe_all(self);
         inner.transaction = None;
         inner.watch = None;
         inner.writer = None;

@@ -81,6 +81,23 @@ fn at_the_ceiling_the_largest_client_goes_and_no_work_is_taken() {
     });
 }
 
+#[test]
+fn who_must_not_be_evicted_is_spared_at_the_ceiling() {
+    testkit::block_on(async {
+        let config = Config { max_memory: 100, client_pending_bytes: 10, ..Config::default() };
+        let worker = testkit::worker(config);
+        let (spared, _spared_peer) = testkit::session(&worker);
+        let (other, _other_peer) = testkit::session(&worker);
+        spared.inner().client.settings.no_evict = true;
+        for (session, size) in [(&spared, 500), (&other, 50)] {
+            session.inner().out.append(&vec![b'x'; size], Vec::new);
+            session.inner().charge(&worker.budget);
+        }
+        worker.settle_budget();
+        assert_eq!((spared.inner().broken, other.inner().broken), (None, Some(CloseReason::Memory)));
+    });
+}
+
 /// A client within its bounds is not closed for what others hold.
 #[test]
 fn nobody_is_closed_who_keeps_to_his_bound() {
