@@ -150,7 +150,8 @@ fn max_memory_closes_the_client_that_holds_most_and_recovers_by_itself() {
         _ => Answer::Standard,
     });
     // Within its bound, whatever others do.
-    let mut modest = proxy.client();
+    let (mut modest, mut client) = (proxy.client(), proxy.client());
+    pong(&mut client);
     modest.send(&words("GET small").repeat(4));
     let mut hoarders: Vec<Client> = (0..4).map(|_| proxy.client()).collect();
     for hoarder in &mut hoarders {
@@ -158,7 +159,6 @@ fn max_memory_closes_the_client_that_holds_most_and_recovers_by_itself() {
         let _ = hoarder.try_send(&words("GET large").repeat(30));
     }
     proxy.wait_metric("slotway_client_closed_total", &["reason=\"memory\""], |n| n >= 1.0);
-    let mut client = proxy.client();
     eventually("room again, although nobody took a byte", || {
         let reply = client.call(&words("SET k v"));
         check(!reply.is_error(), reply)
