@@ -149,21 +149,16 @@ fn max_memory_closes_the_client_that_holds_most_and_recovers_by_itself() {
         ("GET", _) => Answer::Reply(bulk(&vec![b'y'; 1 << 20])),
         _ => Answer::Standard,
     });
-    let memory =
-        |n: f64| proxy.wait_metric("slotway_client_closed_total", &["reason=\"memory\""], |m| m >= n);
     // Within its bound, whatever others do.
-    let mut modest = proxy.client();
+    let (mut modest, mut client) = (proxy.client(), proxy.client());
+    pong(&mut client);
     modest.send(&words("GET small").repeat(4));
     let mut hoarders: Vec<Client> = (0..4).map(|_| proxy.client()).collect();
-    for (n, hoarder) in hoarders.iter_mut().enumerate() {
-        // Before the first reply nobody knows how large they are.
+    for hoarder in &mut hoarders {
+        // Before the first reply nobody knows how large they are. It may be closed meanwhile.
         let _ = hoarder.try_send(&words("GET large").repeat(30));
-        if n == 0 {
-            memory(1.0);
-        }
     }
-    memory(1.0);
-    let mut client = proxy.client();
+    proxy.wait_metric("slotway_client_closed_total", &["reason=\"memory\""], |n| n >= 1.0);
     eventually("room again, although nobody took a byte", || {
         let reply = client.call(&words("SET k v"));
         check(!reply.is_error(), reply)
