@@ -197,7 +197,9 @@ async fn run(operation: Operation, kind: OperationKind) {
             watch::exec(&operation).await
         }
         OperationKind::Block => {
-            operation.session.inner().distrust_reads();
+            if operation.command.is_read_only() {
+                operation.session.inner().distrust_reads();
+            }
             block::block(&operation).await
         }
         OperationKind::Wait => wait::wait(&operation).await,

@@ -168,7 +168,7 @@ impl TrackingOptions {
 /// # Errors
 /// The text of Redis' error.
 pub fn caching(state: Option<&mut TrackingState>, word: &[u8]) -> Result<(), &'static str> {
-    let Some(state) = state.filter(|state| state.options.optin || state.options.optout) else {
+    let Some(state) = state else {
         return Err(
             "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
         );
