@@ -7,6 +7,7 @@ use fastrand::Rng;
 
 use super::arguments::{Form, Made, Shape};
 use super::compare::leaves_chance;
+use super::expect::command_of;
 use super::keys::{self, Kind, SLOTS, Spread};
 use super::values::{self, Supplies};
 
@@ -84,6 +85,22 @@ const ODD_IN_MULTI: &[&str] = &[
     "SCRIPT EXISTS abc",
 ];
 
+/// Conversations chance would hardly come upon, or with options the table's server does not document.
+const TALKS: &[&str] = &[
+    "CLIENT KILL MAXAGE 100000000",
+    "HELLO 3|CLIENT TRACKING ON OPTIN|CLIENT CACHING YES|GET Text|CLIENT CACHING NO|CLIENT TRACKINGINFO|\
+     CLIENT TRACKING ON BCAST|CLIENT TRACKING OFF|CLIENT CACHING YES|CLIENT TRACKINGINFO",
+    "HELLO 3|CLIENT TRACKING ON OPTOUT NOLOOP|CLIENT CACHING NO|GET Text|CLIENT CACHING YES|CLIENT TRACKINGINFO",
+    "HELLO 3|CLIENT TRACKING ON BCAST PREFIX ab PREFIX c|CLIENT TRACKING ON BCAST PREFIX abc|CLIENT TRACKINGINFO",
+    "CLIENT REPLY SKIP|GET Text|ECHO a|CLIENT REPLY OFF|ECHO b|CLIENT REPLY SKIP|ECHO c|CLIENT REPLY ON|ECHO d",
+    "SUBSCRIBE a b a|GET Text|PING|PING x|PSUBSCRIBE p*|UNSUBSCRIBE a|UNSUBSCRIBE|PUNSUBSCRIBE|PING|GET Text",
+    "SSUBSCRIBE a b{a}|SUNSUBSCRIBE a|PUBSUB SHARDNUMSUB a|SUNSUBSCRIBE|PUBSUB NUMPAT|RESET|PING",
+    "SUBSCRIBE a|RESET|GET Text|HELLO 3|SUBSCRIBE a|GET Text|HELLO 2|GET Text|PING|QUIT",
+    "MULTI|SET Text a|INCR Text|GET Text|EXEC|WATCH Text|SET Text b|MULTI|GET Text|EXEC|EXEC|DISCARD|MULTI|EXEC",
+    "MULTI|HELLO 3|EXEC",
+    "FUNCTION STATS|FUNCTION DUMP|FUNCTION FLUSH|SCRIPT FLUSH|SCRIPT EXISTS a",
+];
+
 /// All sequences of one round.
 pub fn round(shapes: &[Shape], supplies: &Supplies, seed: u64) -> Vec<Sequence> {
     let mut random = Rng::with_seed(seed);
@@ -91,7 +108,7 @@ pub fn round(shapes: &[Shape], supplies: &Supplies, seed: u64) -> Vec<Sequence> 
     for (topic, groups) in TOPICS {
         let mut jobs: Vec<(usize, Form)> = Vec::new();
         let mut last: Vec<(usize, Form)> = Vec::new();
-        for (index, shape) in shapes.iter().enumerate().filter(|(_, shape)| groups.contains(&shape.group)) {
+        for (index, shape) in shapes.iter().enumerate().filter(|(_, shape)| groups.contains(&group(shape))) {
             let list = if LAST.contains(&shape.name) { &mut last } else { &mut jobs };
             list.extend(shape.forms().map(|form| (index, form)));
         }
@@ -106,7 +123,19 @@ pub fn round(shapes: &[Shape], supplies: &Supplies, seed: u64) -> Vec<Sequence> 
             sequences.push(Sequence { name, batch: writer.batch(), requests: writer.requests });
         }
     }
+    for (number, talk) in TALKS.iter().enumerate() {
+        let requests = talk.split('|').map(|line| spoken(shapes, line)).collect();
+        let batch = [1, usize::MAX][random.usize(..2)];
+        sequences.push(Sequence { name: format!("conversation {number}"), requests, batch });
+    }
     sequences
+}
+
+fn spoken(shapes: &[Shape], line: &str) -> Request {
+    let args: Vec<Vec<u8>> = line.split_whitespace().map(|word| word.as_bytes().to_vec()).collect();
+    let name = command_of(&args).map(|command| command.name);
+    let shape = shapes.iter().position(|shape| Some(shape.name) == name);
+    Request { args, shows: shape.map(|index| (index, Vec::new())), role: Role::Compared }
 }
 
 struct Writer<'a> {
@@ -162,6 +191,20 @@ impl<'a> Writer<'a> {
                 _ => {}
             }
         }
+        self.reach();
+    }
+
+    /// The script that reads what it was not given, in all ways; keys that no node has all of.
+    fn reach(&mut self) {
+        let Some(script) = self.supplies.scripts.last().cloned() else { return };
+        let sha = super::sha1::hex(&script).into_bytes();
+        for (name, what) in [("EVAL", &script), ("EVALSHA", &sha), ("EVAL_RO", &script), ("EVALSHA_RO", &sha)]
+        {
+            for other in ["{a}other", "{b}other", "{c}other"] {
+                let words = [name.as_bytes(), what, b"1", b"{tag}none", other.as_bytes()];
+                self.plain(words.iter().map(|word| word.to_vec()).collect());
+            }
+        }
     }
 
     /// One request in the wanted form, and what belongs around it.
@@ -173,7 +216,7 @@ impl<'a> Writer<'a> {
             self.words("PING");
         }
         self.request(index, form);
-        if self.chance(15) {
+        if self.chance(15) && !LAST.contains(&self.shapes[index].name) {
             self.noise();
         }
         if self.shapes[index].name == "client|reply" {
@@ -331,6 +374,11 @@ fn is_lexical(args: &[Vec<u8>]) -> bool {
     name.ends_with(b"lex")
         || name == b"zlexcount"
         || args.iter().any(|arg| arg.eq_ignore_ascii_case(b"bylex"))
+}
+
+/// Its group; but who publishes has not subscribed: when one's own messages come is not the same everywhere.
+fn group(shape: &Shape) -> &'static str {
+    if ["publish", "spublish"].contains(&shape.name) { "server" } else { shape.group }
 }
 
 /// Groups of commands on data.
