@@ -1,6 +1,7 @@
 //! Promises about what happens when something moves, breaks or misbehaves.
 
 mod addresses;
+mod blocking;
 mod clients;
 mod failover;
 mod lanes;
@@ -12,3 +13,4 @@ mod redirects;
 mod replies;
 mod resend;
 mod stop;
+mod waits;

@@ -1,6 +1,7 @@
 //! Promises about answers, on a cluster that stays as it is.
 
 mod auth;
+mod blocking;
 mod clients;
 mod commands;
 mod forms;
