@@ -84,6 +84,8 @@ proxy_errors! {
         "A command learned from the cluster names no key, or neither its key specifications nor COMMAND GETKEYS at a node tell which arguments are keys, or the request is too large to ask (`dedicated-request-bytes`).";
     SubscriptionsFull, "subscriptions_full", No, "ERR slotway: too many subscriptions (client-subscriptions or worker-subscriptions)",
         "A client wants more channels and patterns than `client-subscriptions`, or all of a worker's more than `worker-subscriptions`.";
+    TrackingFull, "tracking_full", No, "ERR slotway: too many clients have tracking on (tracking-clients-max)",
+        "CLIENT TRACKING ON while `tracking-clients-max` clients have it on.";
     NoAuth, "no_auth", No, "NOAUTH Authentication required.",
         "A password is configured and the client has not given it.";
     MaxClients, "max_clients", No, "ERR max number of clients reached",

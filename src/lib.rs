@@ -30,4 +30,5 @@ pub mod demo;
 pub mod error;
 pub mod telemetry;
 pub mod topology;
+pub mod tracking;
 pub mod worker;

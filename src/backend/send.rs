@@ -10,11 +10,12 @@ use super::lane::{Lane, LaneKey, LaneState};
 use super::ticket::{Aim, Errand, NO_SLOT, Parcel};
 use super::waiting::Waiter;
 use crate::error::ProxyError;
-use crate::session::SessionInner;
 use crate::session::state::Resp;
+use crate::session::{Session, SessionInner};
 use crate::telemetry::CommandClass;
 use crate::topology::node::NodeId;
 use crate::topology::{Event, Trigger};
+use crate::tracking::caching_request;
 use crate::worker::WorkerContext;
 
 /// What stands between a request and its node.
@@ -44,7 +45,12 @@ impl WorkerContext {
         fill: impl FnOnce(&mut Vec<u8>),
     ) {
         let ready = self.owner(errand.slot, errand.session.id).and_then(|node| {
-            self.lanes.borrow().get(node, inner.client.resp).filter(|lane| lane.is_ready()).map(Rc::clone)
+            let lanes = self.lanes.borrow();
+            let lane = match errand.session.lane_set.get() {
+                0 => lanes.get(node, inner.client.resp),
+                set => lanes.by_key(&LaneKey::private(node, inner.client.resp, set)),
+            };
+            lane.filter(|lane| lane.is_ready()).map(Rc::clone)
         });
         let Some(lane) = ready else {
             let bytes = shared.cloned().unwrap_or_else(|| {
@@ -56,6 +62,12 @@ impl WorkerContext {
         };
         if !errand.command.is_read_only() {
             inner.written.note(errand.slot, lane.key.node, &self.losses);
+        }
+        if let Some(yes) = inner.caching
+            && lane.key.private > 0
+        {
+            // Nobody else sends on this lane: the next request there is the one at hand.
+            lane.call(self, caching_request(yes), 1);
         }
         if let Err(errand) = lane.send(self, errand, len, shared, fill) {
             let session = Rc::clone(&errand.session);
@@ -128,7 +140,8 @@ impl WorkerContext {
             },
         };
         let Some(node) = node else { return Way::NoOwner };
-        let Some(lane) = self.lane(node, parcel.errand.resp) else { return Way::NoOwner };
+        let set = parcel.errand.session.lane_set.get();
+        let Some(lane) = self.lane(node, parcel.errand.resp, set) else { return Way::NoOwner };
         self.way_by(lane)
     }
 
@@ -157,18 +170,32 @@ impl WorkerContext {
     }
 
     /// The lane to `node`, made when there is none.
-    fn lane(self: &Rc<Self>, node: NodeId, resp: Resp) -> Option<Rc<Lane>> {
-        if let Some(lane) = self.lanes.borrow().get(node, resp) {
+    fn lane(self: &Rc<Self>, node: NodeId, resp: Resp, set: u32) -> Option<Rc<Lane>> {
+        let key = LaneKey::private(node, resp, set);
+        if let Some(lane) = self.lanes.borrow().by_key(&key) {
             return Some(Rc::clone(lane));
         }
         let listed = self.table.borrow().node(node).cloned();
         let known = listed.or_else(|| self.topology.node(node))?;
-        Some(self.lanes.borrow_mut().add(LaneKey::shared(node, resp), known))
+        Some(self.lanes.borrow_mut().add(key, known))
     }
 
     /// The shared lane to `node` if it can be used now; has it connect if need be.
     pub fn usable_lane(self: &Rc<Self>, node: NodeId, resp: Resp) -> Option<Rc<Lane>> {
-        match self.way_by(self.lane(node, resp)?) {
+        match self.way_by(self.lane(node, resp, 0)?) {
+            Way::Open(lane) => Some(lane),
+            _ => None,
+        }
+    }
+
+    /// The lane of `session` alone to `node`; has it connect if need be. `None` until it is connected.
+    pub fn open_private_lane(
+        self: &Rc<Self>,
+        session: &Session,
+        node: NodeId,
+        resp: Resp,
+    ) -> Option<Rc<Lane>> {
+        match self.way_by(self.lane(node, resp, session.lane_set.get())?) {
             Way::Open(lane) => Some(lane),
             _ => None,
         }

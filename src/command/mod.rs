@@ -92,6 +92,7 @@ pub enum LocalCommand {
     Quit,
     Reset,
     Select,
+    Role,
     Time,
     Command,
     Client,

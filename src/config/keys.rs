@@ -135,6 +135,8 @@ config_keys! {
         client_subscriptions: usize = 100_000, Positive, "client-subscriptions", "Channels, patterns and shard channels of one client.";
         worker_subscriptions: usize = 1_000_000, Positive, "worker-subscriptions",
             "The same of all clients of one worker, each client's counted.";
+        tracking_clients_max: usize = 1_000, Any, "tracking-clients-max",
+            "Clients that may have CLIENT TRACKING on; each has connections of its own to the nodes.";
         client_stall_timeout: Duration = secs(60), Positive, "client-stall-timeout",
             "A client that is owed bytes and takes none for this long is closed.";
     }

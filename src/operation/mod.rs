@@ -23,6 +23,7 @@ pub mod ending;
 mod keys;
 mod keyspace;
 mod last_ids;
+pub mod monitor;
 mod timeout;
 mod visit;
 mod wait;
@@ -56,6 +57,10 @@ pub enum OperationKind {
     Block,
     /// WAIT and WAITAOF.
     Wait,
+    /// CLIENT TRACKING.
+    Tracking,
+    /// MONITOR.
+    Monitor,
     /// A learned command whose keys a node has to tell.
     AskKeys,
     /// SUBSCRIBE and its like, where a node has to be asked.
@@ -68,10 +73,12 @@ impl OperationKind {
     /// How such a command is handled, for the table of commands.
     pub fn words(self) -> &'static str {
         match self {
-            Self::Dbsize | Self::Pubsub => "all shards",
+            Self::Dbsize | Self::Pubsub | Self::Monitor => "all shards",
             Self::Subscribe => "shared subscription",
             Self::AskKeys => "route by key, asked for",
-            Self::Watch | Self::Unwatch | Self::Exec | Self::Block | Self::Wait => "dedicated connection",
+            Self::Watch | Self::Unwatch | Self::Exec | Self::Block | Self::Wait | Self::Tracking => {
+                "dedicated connection"
+            }
         }
     }
 
@@ -185,11 +192,19 @@ async fn run(operation: Operation, kind: OperationKind) {
         OperationKind::Dbsize => keyspace::dbsize(&operation).await,
         OperationKind::Watch => watch::watch(&operation).await,
         OperationKind::Unwatch => watch::unwatch(&operation).await,
-        OperationKind::Exec => watch::exec(&operation).await,
-        OperationKind::Block => block::block(&operation).await,
+        OperationKind::Exec => {
+            operation.session.inner().distrust_reads();
+            watch::exec(&operation).await
+        }
+        OperationKind::Block => {
+            operation.session.inner().distrust_reads();
+            block::block(&operation).await
+        }
         OperationKind::Wait => wait::wait(&operation).await,
         OperationKind::Subscribe => crate::pubsub::client::subscribe(&operation).await,
         OperationKind::Pubsub => crate::pubsub::inspect::pubsub(&operation).await,
+        OperationKind::Monitor => monitor::monitor(&operation).await,
+        OperationKind::Tracking => crate::tracking::switch(&operation).await,
     };
     operation.finish(reply);
 }

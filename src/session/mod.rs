@@ -38,6 +38,7 @@ use self::window::Window;
 use self::written::Written;
 use crate::operation::Running;
 use crate::operation::ending::Ending;
+use crate::operation::monitor::Monitor;
 use crate::protocol::scan::RequestScanner;
 use crate::pubsub::client::Subscriptions;
 use crate::telemetry::CloseReason;
@@ -72,6 +73,8 @@ pub struct Session {
     /// Among those whose held requests are looked at this turn.
     pub ordered: Cell<bool>,
     timed: Cell<bool>,
+    /// Its own set of lanes; 0 while it uses those that all share.
+    pub lane_set: Cell<u32>,
     inner: RefCell<SessionInner>,
 }
 
@@ -107,6 +110,12 @@ pub struct SessionInner {
     pub push: Option<Box<Push>>,
     /// What WAIT has to know.
     pub written: Written,
+    /// MONITOR.
+    pub monitor: Option<Box<Monitor>>,
+    /// CLIENT CACHING, for the request at hand.
+    pub caching: Option<bool>,
+    /// A read went where nobody keeps track of it: the client has to forget everything afterwards.
+    pub flush_after: bool,
     /// The operation that is under way; nothing else is then.
     pub operation: Option<Box<Running>>,
     /// What the client is subscribed to.
@@ -152,6 +161,7 @@ impl Session {
             dirty: Cell::new(false),
             ordered: Cell::new(false),
             timed: Cell::new(false),
+            lane_set: Cell::new(0),
             inner: RefCell::new(SessionInner {
                 client,
                 pending: Pending::default(),
@@ -165,6 +175,9 @@ impl Session {
                 watch: None,
                 push: None,
                 written: Written::default(),
+                monitor: None,
+                caching: None,
+                flush_after: false,
                 operation: None,
                 subscriptions: None,
                 held_pushes: None,

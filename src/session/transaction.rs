@@ -361,6 +361,10 @@ impl SessionInner {
             SessionMode::Multi
         } else if self.client.subscribed && self.client.resp == Resp::V2 {
             SessionMode::Subscribed
+        } else if self.monitor.is_some() {
+            SessionMode::Monitor
+        } else if self.client.tracking.is_some() {
+            SessionMode::Tracking
         } else {
             SessionMode::Normal
         };
@@ -371,6 +375,8 @@ impl SessionInner {
         self.transaction = None;
         self.written = Default::default();
         self.unwatch(session);
+        self.monitor = None;
+        session.worker().stop_tracking(session, self);
         self.unsubscribe_all(session.worker());
         self.settle_mode();
     }

@@ -41,6 +41,8 @@ pub enum Letter {
     Refuse(Accepted, ProxyError),
     /// Do your part of this, which the client with this id asked for, and answer.
     Clients(ClientsRequest, u64, oneshot::Sender<Told>),
+    /// Tell this client of an invalidation.
+    Invalidation(u64, Vec<u8>),
     /// Close every client at a reply boundary, then end.
     Drain,
 }
@@ -81,6 +83,8 @@ pub struct Process {
     pub memory_ceiling: u64,
     /// The process stops: not ready.
     pub draining: AtomicBool,
+    /// Clients that track.
+    pub tracking: Arc<AtomicUsize>,
     /// Scripts by their SHA1.
     pub scripts: ScriptCache,
     /// Dedicated connections in use.
@@ -106,6 +110,7 @@ impl Process {
             run_id: (0..5).map(|_| format!("{:08x}", fastrand::u32(..))).collect(),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            tracking: Arc::default(),
             draining: AtomicBool::new(false),
             dedicated: Arc::default(),
             pubsub: Counts::default(),

@@ -79,6 +79,7 @@ async fn serve(worker: &Rc<WorkerContext>, mut mailbox: mpsc::Receiver<Letter>) 
                 Some(Letter::Clients(request, asking, reply)) => {
                     let _ = reply.send(crate::session::clients::perform(worker, &request, asking));
                 }
+                Some(Letter::Invalidation(id, push)) => worker.hear_invalidation(id, &push),
                 Some(Letter::Drain) => {
                     worker.unpause_clients();
                     draining = Some(drained_per_step(worker));
@@ -164,6 +165,7 @@ fn open(worker: &Rc<WorkerContext>, accepted: Accepted) {
         mode: SessionMode::Normal,
         settings: ClientSettings::default(),
         subscribed: false,
+        tracking: None,
         names: None,
         commands: 0,
         last_command: None,

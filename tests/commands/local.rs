@@ -68,6 +68,7 @@ impl Ours {
             mode: SessionMode::Normal,
             settings: ClientSettings::default(),
             subscribed: false,
+            tracking: None,
             names: None,
             commands: 0,
             last_command: None,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use slotway::command::Flags;
 use slotway::error::ProxyError;
 
-use super::expect::{Expected, command_of};
+use super::expect::{Expected, command_of, refused};
 use super::sequences::{Role, Sequence};
 use super::session::{Session, Taken};
 use super::values::Supplies;
@@ -82,11 +82,15 @@ impl Servers {
         let code = "#!lua name=dumped\nredis.register_function('fd', function() return 1 end)";
         client.ok(&cmd!["FUNCTION", "LOAD", code]);
         let functions = client.ok(&cmd!["FUNCTION", "DUMP"]).bytes().to_vec();
-        Supplies { dumps, functions, scripts: Vec::new() }
+        Supplies { dumps, functions, ..Supplies::default() }
     }
 
-    /// Empties all servers.
+    /// Empties all servers, and what slotway knows of scripts.
     fn clean(&self) {
+        let flush = [b"SCRIPT".to_vec(), b"FLUSH".to_vec()];
+        if !refused(&flush) {
+            self.proxy.client().ok(&framed(&flush));
+        }
         let mut clients: Vec<Client> =
             (0..self.cluster.primaries()).map(|index| self.cluster.client(index)).collect();
         clients.push(self.single.client());

@@ -108,6 +108,6 @@ pub fn may_differ(args: &[Vec<u8>]) -> bool {
 
 /// Names of the commands that have a documented difference a reply can show.
 pub fn documented() -> Vec<&'static str> {
-    let commands = CommandTable::builtin().iter().filter(|command| command.decision.differs.is_some());
+    let commands = CommandTable::builtin().iter().filter(|c| c.decision.differs.is_some() && !c.added);
     commands.filter(|command| !matches!(command.handling, Handling::Refuse(_))).map(|c| c.name).collect()
 }

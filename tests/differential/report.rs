@@ -23,7 +23,9 @@ const NEVER: &[(&str, &str)] = &[
     ("cluster|count-failure-reports", "the node's id is drawn at start"),
     ("cluster|replicas", "the node's id is drawn at start"),
     ("cluster|slaves", "the node's id is drawn at start"),
-    ("object|freq", "the servers do not count accesses"),
+    ("cluster|count-failure-reports", "no node has such an id"),
+    ("cluster|replicas", "no node has such an id"),
+    ("cluster|slaves", "no node has such an id"),
 ];
 
 /// Commands that work only once another one has.
@@ -98,9 +100,9 @@ impl<'a> Report<'a> {
         }
         for (name, (worked, tried)) in &self.worked {
             let waits = AFTER.iter().any(|(later, first)| later == name && !self.worked.contains_key(first));
-            let never = waits || NEVER.iter().any(|(known, _)| known == name);
-            if *worked == 0 && *tried > 0 && !never {
-                let _ = writeln!(text, "{name}: never worked in {tried} requests");
+            let never = NEVER.iter().any(|(known, _)| known == name);
+            if (*worked == 0) != never && !waits {
+                let _ = writeln!(text, "{name}: {worked} of {tried} requests worked");
             }
         }
         let (reached, all) = self.options();

@@ -100,7 +100,7 @@ pub fn round(shapes: &[Shape], supplies: &Supplies, seed: u64) -> Vec<Sequence> 
         for jobs in jobs.chunks(PER_SEQUENCE).chain(alone) {
             let name = format!("{topic}, seed {seed}, sequence {}", sequences.len());
             let mut supplies = supplies.clone();
-            supplies.scripts = values::scripts(&name);
+            supplies.scripts = values::scripts(&format!("{name}, {}", supplies.mark));
             let mut writer = Writer::new(shapes, &supplies, Rng::with_seed(random.u64(..)), topic);
             jobs.iter().for_each(|job| writer.job(*job));
             sequences.push(Sequence { name, batch: writer.batch(), requests: writer.requests });
@@ -229,6 +229,12 @@ impl<'a> Writer<'a> {
         });
         match shape.name {
             "select" => self.words("SELECT 0"),
+            "hello" => {
+                let line = if self.random.bool() { "HELLO 2" } else { "HELLO 3" };
+                self.words(line);
+                self.words("CLIENT SETNAME settled");
+            }
+            "client|setname" => self.words("CLIENT SETNAME settled"),
             "flushall" | "flushdb" => self.filled.clear(),
             _ if chance => self.forget(&made.keys),
             _ => {}

@@ -12,6 +12,8 @@ pub struct Supplies {
     pub dumps: Vec<Vec<u8>>,
     /// A payload of FUNCTION DUMP.
     pub functions: Vec<u8>,
+    /// Of this run: no other run may know its scripts.
+    pub mark: String,
     /// Scripts nobody else uses.
     pub scripts: Vec<Vec<u8>>,
 }
@@ -244,6 +246,8 @@ fn sha(supplies: &Supplies, random: &mut Rng) -> Vec<u8> {
     if supplies.scripts.is_empty() || random.u8(..5) == 0 {
         return choose(&["ffffffffffffffffffffffffffffffffffffffff", "short", ""], random);
     }
-    let sha = super::sha1::hex(&supplies.scripts[random.usize(..supplies.scripts.len())]);
+    let count = supplies.scripts.len();
+    let index = if random.u8(..4) == 0 { count - 1 } else { random.usize(..count) };
+    let sha = super::sha1::hex(&supplies.scripts[index]);
     if random.u8(..6) == 0 { sha.to_uppercase().into_bytes() } else { sha.into_bytes() }
 }

@@ -12,6 +12,7 @@ mod own;
 mod pause;
 mod pubsub;
 mod scripts;
+mod tracking;
 mod transactions;
 mod unix;
 mod values;

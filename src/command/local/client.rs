@@ -1,5 +1,5 @@
 //! CLIENT: what concerns the asking connection is done here, what concerns others is read here and handed to
-//! the session as a `ClientsRequest`. Tracking subcommands are not here.
+//! the session as a `ClientsRequest`. CLIENT TRACKING itself is an operation.
 
 use std::time::Duration;
 
@@ -71,6 +71,18 @@ pub(super) fn reply(client: &mut ClientState, args: &Args, out: &mut Vec<u8>) ->
                 Some(names) => encode::bulk(out, &names.name),
                 None => encode::null(out, client.resp),
             }
+            Ok(After::Continue)
+        }
+        b"caching" => {
+            let state = client.tracking.as_deref_mut();
+            ok(crate::tracking::options::caching(state, args.at(2)).map_err(str::to_owned), out)
+        }
+        b"getredir" => {
+            encode::integer(out, crate::tracking::options::redirection(client.tracking.as_deref()));
+            Ok(After::Continue)
+        }
+        b"trackinginfo" => {
+            crate::tracking::options::info(client.tracking.as_deref(), client.resp, out);
             Ok(After::Continue)
         }
         // CLIENT ID; the table lets no other name through.
