@@ -43,6 +43,8 @@ pub struct Errand {
     /// Frames the node sends before the reply, which are swallowed: what MULTI and the queued commands of
     /// a transaction say, or the reply to a SCRIPT LOAD sent in front.
     pub before: u32,
+    /// The reply counts receivers, and this process' own connections among them: see `pubsub::publish`.
+    pub receivers: bool,
 }
 
 impl Errand {
@@ -60,6 +62,7 @@ impl Errand {
             redirects: 0,
             waiting_since: 0,
             before: 0,
+            receivers: false,
         }
     }
 
@@ -118,7 +121,7 @@ impl Ticket {
     #[inline]
     pub fn new(errand: Errand, start: u64, len: usize, queued: u64) -> Self {
         Self {
-            plain: errand.before == 0,
+            plain: errand.before == 0 && !errand.receivers,
             skip: errand.before,
             owner: Owner::Errand(errand),
             frames: 1,

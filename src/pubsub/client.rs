@@ -67,7 +67,7 @@ pub fn handle(
     args: &Args<'_>,
 ) {
     match what.act() {
-        Act::Publish(kind) => super::publish::publish(session, inner, (command, kind), frame, args),
+        Act::Publish(_) => super::publish::publish(session, inner, command, frame, args),
         Act::Leave(kind) => {
             let frames = leave(session, inner, kind, args);
             inner.reply(session, command.class, &frames);

@@ -16,7 +16,7 @@ use crate::support::resp::{Value, bulk};
 use crate::support::{Stop, check, eventually, heavy, leave_out, shared};
 
 /// Raises this process's soft limit of open files, as far as the hard one allows.
-fn allow_files(wanted: u64) -> bool {
+pub fn allow_files(wanted: u64) -> bool {
     let soft = || {
         let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
         let line = limits.lines().find(|l| l.starts_with("Max open files")).unwrap_or_default();

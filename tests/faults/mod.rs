@@ -7,6 +7,7 @@ mod lanes;
 mod large;
 mod limits;
 mod order;
+mod pubsub;
 mod redirects;
 mod replies;
 mod resend;

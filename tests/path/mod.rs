@@ -8,7 +8,7 @@ mod framing;
 mod harness;
 mod metrics;
 mod multi_key;
-mod pubsub;
+pub mod pubsub;
 mod transactions;
 mod unix;
 mod values;

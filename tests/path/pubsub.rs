@@ -308,7 +308,8 @@ fn subscribers_share_upstream_subscriptions_and_every_count_is_of_clients() {
     }
     drop(by_pattern);
     eventually("one is left", || {
-        let left = (publisher.call(&cmd!["PUBLISH", channel, "x"]), publisher.call(&cmd!["SPUBLISH", channel, "x"]));
+        let left =
+            (publisher.call(&cmd!["PUBLISH", channel, "x"]), publisher.call(&cmd!["SPUBLISH", channel, "x"]));
         check(left == (Value::Int(1), Value::Int(1)), left)
     });
     // Both of the way a client can leave.
