@@ -6,6 +6,7 @@
 // The path of a request.
 pub mod listener;
 
+pub mod script;
 pub mod session;
 
 pub mod operation;
@@ -29,4 +30,5 @@ pub mod demo;
 pub mod error;
 pub mod telemetry;
 pub mod topology;
+pub mod tracking;
 pub mod worker;

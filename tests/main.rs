@@ -11,7 +11,9 @@ mod support;
 
 mod commands;
 mod contract;
+mod differential;
 mod faults;
+mod learned;
 mod path;
 mod scanner;
 mod tidy;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::admin::{AdminState, Check};
 use crate::config;
 use crate::telemetry::{NodeGauge, Telemetry, TopologyGauges};
-use crate::topology::{Topology, render_json};
+use crate::topology::{NodeState, render_json};
 use crate::worker::mailbox::Process;
 
 /// A worker whose loop has not turned for so long makes `/livez` fail.
@@ -35,7 +35,16 @@ impl AdminState for Status {
             None => Ok(()),
             Some(reason) => Err(reason),
         };
-        vec![Check { name: "accepting", result: accepting }, Check { name: "topology", result: topology }]
+        // Or the first clients would be told that their modules' commands do not exist.
+        let commands = match self.process.topology.commands_read() {
+            true => Ok(()),
+            false => Err("the cluster has not been asked for its commands yet".to_owned()),
+        };
+        vec![
+            Check { name: "accepting", result: accepting },
+            Check { name: "topology", result: topology },
+            Check { name: "commands", result: commands },
+        ]
     }
 
     fn topology_json(&self) -> String {
@@ -51,10 +60,16 @@ impl AdminState for Status {
     }
 }
 
-/// What the topology contributes to a scrape.
-pub fn gauges(topology: &Topology) -> TopologyGauges {
+/// What the topology and the process contribute to a scrape.
+pub fn gauges(process: &Process) -> TopologyGauges {
+    let topology = &process.topology;
     let stats = topology.stats();
-    let nodes = topology.node_states().into_iter();
+    let gauge = |node: NodeState| NodeGauge {
+        id: node.id,
+        dedicated: process.dedicated.taken(node.id),
+        name: node.name,
+        up: node.up,
+    };
     TopologyGauges {
         refreshes: stats.refresh_counts(),
         age: stats.age(),
@@ -62,6 +77,7 @@ pub fn gauges(topology: &Topology) -> TopologyGauges {
         ejections: stats.ejections(),
         events_dropped: stats.events_dropped(),
         slots_covered: topology.slots_covered(),
-        nodes: nodes.map(|node| NodeGauge { id: node.id, name: node.name, up: node.up }).collect(),
+        learned: topology.learned().len(),
+        nodes: topology.node_states().into_iter().map(gauge).collect(),
     }
 }

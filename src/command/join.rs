@@ -37,17 +37,20 @@ impl Command {
             }
             None => Handling::Route,
         };
-        if matches!(decision.route, Some(Routing::AnyPrimary))
+        if matches!(decision.route, Some(Routing::AnyPrimary | Routing::Slot))
             != (keyless && handling == Handling::Route && !container)
         {
-            return Err(fail("any-primary is for commands without keys"));
+            return Err(fail("any-primary and slot are for commands without keys"));
         }
         Ok(Self {
             id,
             name,
             flags,
             class: class(handling, flags),
-            key_rule: key_rule(&specs),
+            key_rule: match decision.route {
+                Some(Routing::Slot) => KeyRule::Slot,
+                _ => key_rule(&specs),
+            },
             handling,
             container: None,
             subcommands: Vec::new(),
@@ -67,12 +70,13 @@ pub(super) fn decision_for(decisions: &Overrides, name: &str) -> Override {
         None => name
             .split_once('|')
             .and_then(|(container, _)| decisions.get(container))
-            .cloned()
+            // What differs is said of one command.
+            .map(|decision| Override { differs: None, differs_with: None, ..decision.clone() })
             .unwrap_or_default(),
     }
 }
 
-type Handled = (Option<Handling>, Option<(OptionScan, &'static str)>);
+type Handled = (Option<Handling>, Option<(OptionScan, Handling)>);
 
 fn handling(name: &str, decision: &Override) -> Result<Handled, &'static str> {
     let error = |refusal: Refusal| -> Result<&'static str, &'static str> {
@@ -86,36 +90,38 @@ fn handling(name: &str, decision: &Override) -> Result<Handled, &'static str> {
         (None, None, Some(kind)) => Some(Handling::PubSub(kind)),
         _ => return Err("more than one decision"),
     };
-    if ours.is_some() {
-        let other = decision.split.is_some() || decision.local.is_some() || decision.route.is_some();
-        let clean = !other && decision.refuse.is_none() && decision.refuse_with.is_none();
-        return if clean { Ok((ours, None)) } else { Err("more than one decision") };
-    }
-    match (decision.split, decision.local, decision.route, decision.refuse, &decision.refuse_with) {
+    match (decision.split, decision.local, decision.route, decision.refuse, ours) {
         (None, None, None, None, None) => Ok((None, None)),
         (Some(kind), None, None, None, None) => Ok((Some(Handling::Split(kind)), None)),
         (None, Some(local), None, None, None) => Ok((Some(Handling::Local(local)), None)),
         (None, None, Some(_), None, None) => Ok((Some(Handling::Route), None)),
         (None, None, None, Some(refusal), None) => Ok((Some(Handling::Refuse(error(refusal)?)), None)),
-        (None, None, Some(_), Some(refusal), Some(option)) => {
-            Ok((Some(Handling::Route), Some((option.clone(), error(refusal)?))))
-        }
+        (None, None, route, None, Some(ours)) => match (&decision.operation_with, route, ours) {
+            (None, None, ours) => Ok((Some(ours), None)),
+            (Some(option), Some(_), Handling::Operation(_)) => {
+                Ok((Some(Handling::Route), Some((option.clone(), ours))))
+            }
+            _ => Err("more than one decision"),
+        },
         _ => Err("more than one decision"),
     }
 }
 
-fn class(handling: Handling, flags: Flags) -> CommandClass {
+pub(super) fn class(handling: Handling, flags: Flags) -> CommandClass {
     match handling {
         Handling::Local(_) => CommandClass::Local,
         Handling::Split(_) => CommandClass::MultiKey,
+        Handling::Operation(kind) if kind.waits() => CommandClass::Blocking,
         // It only gives memory back: never refused for want of it.
         Handling::PubSub(what) if matches!(what.act(), Act::Leave(_)) => CommandClass::Local,
         Handling::Refuse(_) | Handling::Operation(_) | Handling::Transaction(_) | Handling::PubSub(_) => {
             CommandClass::Other
         }
-        Handling::Route if flags.has(Flags::SCRIPTING) => CommandClass::Script,
-        Handling::Route if flags.has(Flags::WRITE) => CommandClass::Write,
-        Handling::Route if flags.has(Flags::READONLY) => CommandClass::Read,
+        _ if flags.has(Flags::SCRIPTING) => CommandClass::Script,
+        _ if flags.has(Flags::WRITE) => CommandClass::Write,
+        _ if flags.has(Flags::READONLY) => CommandClass::Read,
+        // Neither reads nor writes, says the server: as with EVAL, what it does is the client's to say.
+        Handling::Learned { .. } => CommandClass::Script,
         Handling::Route => CommandClass::Other,
     }
 }
@@ -141,7 +147,7 @@ fn spec_set(keys: &[KeySpec], decision: &Override, flags: Flags) -> Result<SpecS
     Ok(SpecSet { specs, lenient, keys_optional })
 }
 
-fn spec(key: &KeySpec) -> Option<Spec> {
+pub(super) fn spec(key: &KeySpec) -> Option<Spec> {
     let size = |number: i32| usize::try_from(number).ok();
     let begin = match &key.begin {
         Begin::Index(index) => Start::Index(size(*index)?),
@@ -162,7 +168,7 @@ fn spec(key: &KeySpec) -> Option<Spec> {
 }
 
 /// The cheapest rule that says the same: specifications that follow each other without a gap are one range.
-fn key_rule(set: &SpecSet) -> KeyRule {
+pub(super) fn key_rule(set: &SpecSet) -> KeyRule {
     let mut whole: Option<(u16, i16, u16)> = None;
     for spec in &set.specs {
         let (Start::Index(first), Pick::Range { last, step, limit: 0 }) = (&spec.begin, &spec.find) else {

@@ -2,9 +2,11 @@
 //!
 //! Owns the command table. Knows no socket, no slot and no node.
 //!
+//! `learned` beside it holds what the connected cluster has beyond it, under the rules of `trust`.
 //! `commands.json` is what a server says of its commands, `overrides.toml` what we decided about them,
 //! `table` both together. Everything that speaks of commands (routing, replies, README) reads the table.
 
+pub mod answers;
 pub mod data;
 pub mod dump;
 pub mod errors;
@@ -13,14 +15,17 @@ pub mod flags;
 mod index;
 mod join;
 pub mod keys;
+pub mod learned;
 pub mod local;
 pub mod options;
 pub mod overrides;
 pub mod readme;
 pub mod table;
+pub mod trust;
 
 pub use flags::Flags;
 pub use keys::{KeyError, KeyRule, find_keys};
+pub use learned::LearnedTable;
 pub use table::{Command, CommandTable, Lookup};
 
 pub use crate::telemetry::CommandClass;
@@ -61,6 +66,12 @@ pub enum Handling {
     Transaction(TransactionCommand),
     /// Done by an operation, which asks several nodes, or waits.
     Operation(OperationKind),
+    /// Learned from the cluster, with keys: as `Route` where its key specs tell the keys; where they do
+    /// not (`asks`: they never do), a node is asked for them first.
+    Learned {
+        /// Its key specs are of no use.
+        asks: bool,
+    },
     /// Publishes, or begins or ends subscriptions.
     PubSub(PubSubCommand),
     /// Refused: the whole error text, without `-` and line end. It says why a cluster (or this
@@ -71,7 +82,10 @@ pub enum Handling {
 /// Commands the proxy answers itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[allow(missing_docs, reason = "each variant is the command of that name")]
+#[allow(
+    missing_docs,
+    reason = "each variant is the command of that name; ClusterMode: READONLY and its like"
+)]
 pub enum LocalCommand {
     Ping,
     Echo,
@@ -85,6 +99,10 @@ pub enum LocalCommand {
     Auth,
     Info,
     Cluster,
+    ClusterMode,
+    Config,
+    Acl,
+    Help,
 }
 
 #[cfg(test)]

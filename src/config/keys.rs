@@ -115,6 +115,8 @@ config_keys! {
             "Worker threads; 0 means one per CPU this process may use (affinity and cgroup quota counted).";
         log_format: LogFormat = LogFormat::Text, Any, "log-format", "Form of the log lines on stderr.";
         log_level: LogLevel = LogLevel::Info, Any, "log-level", "Least severe line that is logged.";
+        announce_address: Option<NodeAddr> = None, Any, "announce-address",
+            "Host and port under which clients reach this process and its like, such as the Service's name: what CLUSTER SLOTS and its like tell. Unset: the address the client dialled.";
         max_memory: u64 = 0, Any, "max-memory",
             "Ceiling of all buffers together; at it new work is refused. 0 means 75 % of the cgroup limit, or of the machine's memory without one.";
     }
@@ -133,6 +135,8 @@ config_keys! {
         client_subscriptions: usize = 100_000, Positive, "client-subscriptions", "Channels, patterns and shard channels of one client.";
         worker_subscriptions: usize = 1_000_000, Positive, "worker-subscriptions",
             "The same of all clients of one worker, each client's counted.";
+        tracking_clients_max: usize = 1_000, Any, "tracking-clients-max",
+            "Clients that may have CLIENT TRACKING on; each has connections of its own to the nodes.";
         client_stall_timeout: Duration = secs(60), Positive, "client-stall-timeout",
             "A client that is owed bytes and takes none for this long is closed.";
     }
@@ -149,6 +153,8 @@ config_keys! {
         multi_key_split: bool = true, Any, "multi-key-split",
             "Split MGET, MSET, DEL, UNLINK, EXISTS and TOUCH over slots. A split write is not atomic; off answers CROSSSLOT instead.";
         merge_reply_bytes: u64 = 512 * MIB, Positive, "merge-reply-bytes", "Largest reply merged from parts.";
+        script_cache_bytes: u64 = 16 * MIB, Any, "script-cache-bytes",
+            "Bodies of scripts seen in EVAL and SCRIPT LOAD, kept so that EVALSHA works on a node that does not have them. 0 keeps none.";
         transaction_bytes: u64 = 64 * MIB, Positive, "transaction-bytes", "Most bytes queued between MULTI and EXEC; more and EXEC is refused.";
         transaction_commands: usize = 100_000, Positive, "transaction-commands", "Most commands queued between MULTI and EXEC.";
         bulk_bytes_max: u64 = 512 * MIB, Positive, "bulk-bytes-max",
@@ -181,6 +187,10 @@ config_keys! {
         refresh_interval: Duration = secs(15), Positive, "refresh-interval", "Time between refreshes of the slot table, ± 20 % at random.";
         refresh_min_interval: Duration = Duration::from_millis(100), Any, "refresh-min-interval",
             "Least time between two refreshes, whatever asks for them.";
+        learned_commands_max: usize = 2_000, Any, "learned-commands-max",
+            "Commands that are not built in and are learned from the cluster's COMMAND, each definition counted once in the life of the process; what is beyond stays unknown. 0 learns none.";
+        learned_commands_bytes: u64 = 4 * MIB, Positive, "learned-commands-bytes",
+            "Memory of these definitions, and the largest COMMAND reply of a node that is looked at.";
     }
     "Stop" {
         drain_accept_grace: Duration = secs(2), Any, "drain-accept-grace",

@@ -21,6 +21,8 @@ const MANY: usize = 4;
 #[derive(Debug)]
 pub struct PushFrame<'a> {
     raw: &'a [u8],
+    /// It looks the same in both versions.
+    line: bool,
     shares: bool,
     shared: [Option<Bytes>; 2],
 }
@@ -38,15 +40,22 @@ impl<'a> PushFrame<'a> {
     /// For `clients` clients. `raw` is a whole frame; only its first byte depends on the version.
     pub fn new(raw: &'a [u8], clients: usize) -> Self {
         let shares = raw.len() >= LARGE || (raw.len() >= SHARED_MIN && clients > MANY);
-        Self { raw, shares, shared: [None, None] }
+        Self { raw, line: false, shares, shared: [None, None] }
+    }
+
+    /// A line that looks the same in both versions, as MONITOR sends them.
+    pub fn line(raw: &'a [u8]) -> Self {
+        Self { line: true, ..Self::new(raw, 1) }
     }
 
     /// A slice in the form of `resp`.
     fn shared(&mut self, resp: Resp) -> Bytes {
-        let raw = self.raw;
+        let (raw, line) = (self.raw, self.line);
         let form = || {
             let mut bytes = raw.to_vec();
-            if let Some(first) = bytes.first_mut() {
+            if let Some(first) = bytes.first_mut()
+                && !line
+            {
                 *first = kind(resp);
             }
             bytes.into()
@@ -105,7 +114,8 @@ impl SessionInner {
         if frame.shares {
             return self.out.push(frame.shared(resp));
         }
-        self.out.append(&[kind(resp)], || worker.pool.take());
+        let first = if frame.line { frame.raw.first().copied().unwrap_or(b'+') } else { kind(resp) };
+        self.out.append(&[first], || worker.pool.take());
         self.out.append(frame.raw.get(1..).unwrap_or(&[]), || worker.pool.take());
     }
 
@@ -128,7 +138,8 @@ impl SessionInner {
         }
         let Some(held) = self.held_pushes.take() else { return };
         for frame in &held.frames {
-            self.put(worker, &mut PushFrame::new(frame, 1));
+            let line = frame.first() == Some(&b'+');
+            self.put(worker, &mut if line { PushFrame::line(frame) } else { PushFrame::new(frame, 1) });
         }
     }
 

@@ -13,6 +13,8 @@ use crate::protocol::request::Args;
 use crate::reply::merge::Merge;
 use crate::router::slot::slot_of;
 use crate::router::split::{PartBytes, Split, split as split_keys};
+use crate::telemetry::CommandClass;
+use crate::topology::table::SLOTS;
 
 /// Sends a request on as it is, if all its keys share a slot.
 #[inline]
@@ -26,7 +28,12 @@ pub fn route(
     let slot = match command.key_rule {
         KeyRule::First => slot_of(args.at(1)),
         _ => match slot_of_keys(session, command, args) {
-            Ok(slot) => slot,
+            Ok(slot) => {
+                if command.class == CommandClass::Script {
+                    super::script::prepare(session, inner, command, args, slot);
+                }
+                slot
+            }
             Err(CrossSlot) => return inner.reply_error(session, ProxyError::CrossSlot),
         },
     };
@@ -70,13 +77,26 @@ pub fn slot_of_keys(
     command: &'static Command,
     args: &Args<'_>,
 ) -> Result<u16, CrossSlot> {
+    if command.key_rule == KeyRule::Slot {
+        // What is no slot gets Redis' own error, from any node.
+        let slot = std::str::from_utf8(args.at(2)).ok().and_then(|text| text.parse::<u16>().ok());
+        return Ok(slot.filter(|&slot| usize::from(slot) < SLOTS).unwrap_or(NO_SLOT));
+    }
     let mut keys = session.worker().key_indexes.borrow_mut();
     keys.clear();
     if find_keys(command, args, &mut keys).is_err() {
         // No keys, or arguments that no node accepts: any node gives the right answer.
         return Ok(NO_SLOT);
     }
-    let mut slots = keys.iter().map(|&index| slot_of(args.at(index as usize)));
+    common_slot(keys.iter().map(|&index| args.at(index as usize)))
+}
+
+/// The slot all these keys share; [`NO_SLOT`] without any.
+///
+/// # Errors
+/// They lie in several.
+pub fn common_slot<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Result<u16, CrossSlot> {
+    let mut slots = keys.map(slot_of);
     let Some(first) = slots.next() else { return Ok(NO_SLOT) };
     if slots.all(|slot| slot == first) { Ok(first) } else { Err(CrossSlot) }
 }

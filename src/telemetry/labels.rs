@@ -31,6 +31,7 @@ label_values! {
         MultiKey = "multi_key", "Was split over slots and merged.";
         Script = "script", "Runs a script or function.";
         Local = "local", "Answered by the proxy itself.";
+        Blocking = "blocking", "Waits at a node, on a connection of its own.";
         Other = "other", "Anything else.";
     }
 }

@@ -54,7 +54,8 @@ metrics! {
     CLIENT_CLOSED = Counter "slotway_client_closed_total" ["reason"] "Client connections closed, by reason.";
     CLIENT_BYTES = Counter "slotway_client_bytes_total" ["direction"] "Bytes read from clients (in) and written to them (out).";
     IN_FLIGHT = Gauge "slotway_requests_in_flight" [] "Requests received and not yet answered.";
-    COMMANDS = Counter "slotway_commands_total" ["command"] "Commands received, by name; only those of the command table.";
+    BLOCKED = Gauge "slotway_blocked_clients" [] "Clients that wait in a blocking command.";
+    COMMANDS = Counter "slotway_commands_total" ["command"] "Commands received, by name; those learned from the cluster together as `(learned)`.";
     ERRORS = Counter "slotway_errors_total" ["kind"] "Errors the proxy itself answered with, by kind.";
     REQUEST_DURATION = Histogram "slotway_request_duration_seconds" ["class"] "From a request's last byte read to its reply ready to be sent.";
     REQUEST_BACKEND_DURATION = Histogram "slotway_request_backend_duration_seconds" ["class"] "The nodes' share of it: from queued for a node to its reply.";
@@ -65,6 +66,7 @@ metrics! {
     REDIRECTS = Counter "slotway_redirects_total" ["kind"] "Redirects and refusals of a slot that nodes answered with.";
     BACKEND_UP = Gauge "slotway_backend_up" ["node"] "1 while the node is taken to be reachable, else 0.";
     BACKEND_CONNECTIONS = Gauge "slotway_backend_connections" ["node"] "Open connections of the workers to the node.";
+    BACKEND_DEDICATED = Gauge "slotway_backend_dedicated_connections" ["node"] "Of these, and of those being opened: how many are for one request or client alone (at most dedicated-max-per-node).";
     BACKEND_EJECTIONS = Counter "slotway_backend_ejections_total" [] "How often a node was taken out after failures.";
     BACKEND_REQUESTS = Counter "slotway_backend_requests_total" ["node"] "Requests queued for the node.";
     BACKEND_DURATION = Histogram "slotway_backend_request_duration_seconds" ["node"] "From queued for the node to its reply.";
@@ -73,6 +75,7 @@ metrics! {
     TOPOLOGY_IGNORED = Gauge "slotway_topology_ignored_rows" ["reason"] "Rows of the last accepted view that get no traffic, by reason.";
     TOPOLOGY_DROPPED = Counter "slotway_topology_events_dropped_total" [] "Reports of workers dropped because the topology task's mailbox was full.";
     SLOTS_COVERED = Gauge "slotway_slots_covered" [] "How many of the 16384 slots have an owner.";
+    LEARNED = Gauge "slotway_learned_commands" [] "Commands learned from the cluster beside those that are built in.";
     PROCESS_CPU = Counter "process_cpu_seconds_total" [] "User and system CPU time.";
     PROCESS_RESIDENT = Gauge "process_resident_memory_bytes" [] "Resident memory.";
     PROCESS_VIRTUAL = Gauge "process_virtual_memory_bytes" [] "Virtual memory.";

@@ -36,6 +36,8 @@ pub struct TopologyGauges {
     pub events_dropped: u64,
     /// Slots that have an owner.
     pub slots_covered: u16,
+    /// Commands learned from the cluster.
+    pub learned: usize,
     /// Nodes the cluster knows now. Only these get series: a forgotten node's disappear.
     pub nodes: Vec<NodeGauge>,
 }
@@ -49,6 +51,8 @@ pub struct NodeGauge {
     pub name: String,
     /// False while it is ejected.
     pub up: bool,
+    /// Dedicated connections to it.
+    pub dedicated: usize,
 }
 
 /// Everything a scrape needs.
@@ -138,6 +142,7 @@ impl Telemetry {
         self.counter(&names::CLIENT_OPENED, &[], at(totals, word::CLIENTS_OPENED));
         self.gauge(&names::CLIENT_CONNECTIONS, signed(at(totals, word::CLIENTS)));
         self.gauge(&names::IN_FLIGHT, signed(at(totals, word::IN_FLIGHT)));
+        self.gauge(&names::BLOCKED, signed(at(totals, word::BLOCKED)));
         self.counter(&names::CLIENT_BYTES, &["in"], at(totals, word::BYTES_IN));
         self.counter(&names::CLIENT_BYTES, &["out"], at(totals, word::BYTES_OUT));
         self.gauge(&names::SUBSCRIPTIONS, signed(at(totals, word::SUBSCRIPTIONS)));
@@ -174,6 +179,7 @@ impl Telemetry {
         self.counter(&names::TOPOLOGY_DROPPED, &[], topology.events_dropped);
         self.counter(&names::BACKEND_EJECTIONS, &[], topology.ejections);
         self.gauge(&names::SLOTS_COVERED, f64::from(topology.slots_covered));
+        self.gauge(&names::LEARNED, topology.learned as f64);
         self.gauge(&names::WORKERS, self.workers.len() as f64);
     }
 
@@ -224,6 +230,10 @@ impl Telemetry {
         for (node, words) in &nodes {
             let open = signed(at(words, node_word::CONNECTIONS));
             text.sample(&names::BACKEND_CONNECTIONS, Some(&node.name), open);
+        }
+        text.family(&names::BACKEND_DEDICATED);
+        for (node, _) in &nodes {
+            text.sample(&names::BACKEND_DEDICATED, Some(&node.name), node.dedicated as f64);
         }
         text.family(&names::BACKEND_REQUESTS);
         for (node, words) in &nodes {

@@ -6,6 +6,8 @@
 //! and `merge` compare the views, `publish` makes the table. Everybody else holds the [`Topology`]
 //! handle: reads the table, reports events, watches the generation.
 //!
+//! `learn` reads the commands of nodes whose version or modules are new to us.
+//!
 //! # Which views count, and what they come to
 //!
 //! A single node's word can be wrong: it may be partitioned away, new, forgotten by the others,
@@ -50,7 +52,9 @@ mod control;
 mod fetch;
 mod handle;
 mod health;
+mod heard;
 mod judge;
+mod learn;
 mod link;
 mod merge;
 mod parse;
@@ -84,6 +88,7 @@ pub use agreed::Ignored;
 pub use fetch::{TopologyError, fetch_once};
 pub use handle::{Event, NodeState, Topology};
 pub use health::Down;
+pub use heard::Unable;
 pub use judge::Verdict;
 pub use registry::{HARD_NODES, NodeRegistry, QUARANTINE, SOFT_NODES};
 pub use render::{render_json, render_text};

@@ -15,8 +15,10 @@ use super::agreed::Agreed;
 use super::control::{Fact, Report};
 use super::handle::{Event, Topology};
 use super::health::Down;
+use super::heard::Heard;
+use super::learn::Learner;
 use super::link::LinkError;
-use super::node::NodeId;
+use super::node::{NodeAddr, NodeId};
 use super::publish::Publisher;
 use super::round::{Plan, Round, failure_rows, no_answer, run};
 use super::schedule::Schedule;
@@ -49,6 +51,7 @@ pub struct TopologyTask {
     schedule: Schedule,
     agreed: Option<Rc<Agreed>>,
     watched: WatchList,
+    learner: Learner,
     round: Option<(Trigger, JoinHandle<Round>)>,
     uncovered_since: Option<Instant>,
     /// Base of the snapshot: agreed part and views, without health.
@@ -76,7 +79,8 @@ impl TopologyTask {
             publisher: Publisher::default(),
             schedule,
             agreed: None,
-            watched: WatchList::new(config, sender),
+            watched: WatchList::new(config.clone(), sender),
+            learner: Learner::new(config, shared.clone()),
             round: None,
             uncovered_since: None,
             last: Snapshot::default(),
@@ -93,6 +97,7 @@ impl TopologyTask {
                 Some(event) = self.events.recv() => self.on_event(event),
                 Some(report) = self.reports.recv() => self.on_report(report),
                 round = finished(&mut self.round) => self.on_round(round),
+                () = self.learner.step() => self.show(),
                 () = sleep_until(at.into()), if due.is_some() => {
                     if let Some((_, trigger)) = due {
                         self.start_round(trigger);
@@ -243,6 +248,7 @@ impl TopologyTask {
         let result = match round.judgement.outcome {
             Ok(agreed) => {
                 self.last = Snapshot::of(&agreed, |_| "").with_views(&round.views, &round.judgement.verdicts);
+                self.learner.see(&round.views, &round.judgement.verdicts, &agreed, now);
                 self.adopt(agreed, now)
             }
             Err(why) => {
@@ -254,6 +260,9 @@ impl TopologyTask {
         };
         self.last.failures.clear();
         self.last.failures.append(&mut failures);
+        let node_of = |addr: &NodeAddr| self.shared.node_by_addr(&addr.host, addr.port);
+        let heard = Heard::new(&round.views, &round.judgement.verdicts, node_of, now);
+        self.shared.heard.store(Arc::new(heard));
         self.over(trigger, result, now);
     }
 

@@ -37,7 +37,8 @@ impl WorkerContext {
     /// what a client has asked for cannot be refused any more, only forgotten.
     fn close_largest_client(&self) {
         let sessions = self.sessions.borrow();
-        let Some(largest) = sessions.iter().max_by_key(|session| session.inner().footprint()) else { return };
+        let candidates = sessions.iter().filter(|session| !session.inner().client.settings.no_evict);
+        let Some(largest) = candidates.max_by_key(|session| session.inner().footprint()) else { return };
         let mut inner = largest.inner();
         if inner.footprint() > self.limits.pending_bytes {
             tracing::warn!(
@@ -78,14 +79,13 @@ impl SessionInner {
     /// Bytes this session's buffers hold.
     #[inline]
     pub fn footprint(&self) -> usize {
-        let queued = self.transaction.as_ref().map_or(0, |transaction| transaction.bytes());
-        let subscribed = self.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.bytes());
-        queued
-            + subscribed
+        self.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.bytes())
             + self.held_push_bytes()
             + self.out.len()
             + self.pending.bytes()
-            + self.partial.as_ref().map_or(0, |p| p.buffer.capacity())
+            + self.partial.as_ref().map_or(0, |partial| partial.buffer.capacity())
+            + self.order.as_ref().map_or(0, |order| order.bytes())
+            + self.transaction.as_ref().map_or(0, |transaction| transaction.bytes())
     }
 
     /// Brings the worker's account up to date with this session.

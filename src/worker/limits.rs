@@ -44,6 +44,8 @@ pub struct WorkerLimits {
     pub dedicated_request: usize,
     /// `merge-reply-bytes`.
     pub merge_reply_bytes: u64,
+    /// `tracking-clients-max`.
+    pub tracking_clients: usize,
     /// `transaction-bytes`.
     pub transaction_bytes: usize,
     /// `transaction-commands`.
@@ -94,6 +96,7 @@ impl WorkerLimits {
             dedicated_connections: config.dedicated_max_per_node,
             dedicated_request: usize::try_from(config.dedicated_request_bytes).unwrap_or(usize::MAX),
             merge_reply_bytes: config.merge_reply_bytes,
+            tracking_clients: config.tracking_clients_max,
             transaction_bytes: usize::try_from(config.transaction_bytes).unwrap_or(usize::MAX),
             transaction_commands: config.transaction_commands,
             subscriber_bytes: usize::try_from(config.subscriber_pending_bytes).unwrap_or(usize::MAX),

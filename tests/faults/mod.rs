@@ -6,6 +6,7 @@ mod failover;
 mod lanes;
 mod large;
 mod limits;
+mod notnow;
 mod order;
 mod pubsub;
 mod redirects;

@@ -1,15 +1,20 @@
 //! Promises about answers, on a cluster that stays as it is.
 
 mod auth;
+mod clients;
 mod commands;
-mod differential;
 mod forms;
 mod framing;
 mod harness;
 mod metrics;
 mod multi_key;
+mod own;
+mod pause;
 pub mod pubsub;
+mod scripts;
+mod tracking;
 mod transactions;
 mod unix;
 mod values;
 mod versions;
+mod virtual_node;

@@ -24,10 +24,13 @@ pub(super) fn quit(out: &mut Vec<u8>) -> After {
     After::Close
 }
 
-/// Back to how the connection was when it was accepted; the library's name stays, as in Redis.
+/// Back to how the connection was when it was accepted; the library's name and CLIENT NO-EVICT stay, as in
+/// Redis 7.0.
 pub(super) fn reset(env: &LocalEnv<'_>, client: &mut ClientState, out: &mut Vec<u8>) {
     client.mode = SessionMode::Normal;
     client.resp = Resp::V2;
+    client.settings.read_only = false;
+    client.settings.no_touch = false;
     client.authenticated = env.password.is_none();
     if let Some(names) = &mut client.names {
         names.name.clear();
