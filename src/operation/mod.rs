@@ -254,6 +254,13 @@ impl Operation {
         self.progress.sent.set(true);
     }
 
+    /// What it answers with is no reply but a push: the client gets it whatever CLIENT REPLY says.
+    pub fn is_heard(&self) {
+        if let Some(cell) = self.session.inner().pending.cell(self.seq) {
+            cell.frames = 1;
+        }
+    }
+
     /// From now on `request-deadline` does not end it.
     pub fn wait_for_ever(&self) {
         self.progress.timeless.set(true);

@@ -9,6 +9,7 @@ mod large;
 mod limits;
 mod notnow;
 mod order;
+mod pubsub;
 mod redirects;
 mod replies;
 mod resend;

@@ -12,7 +12,7 @@ mod metrics;
 mod multi_key;
 mod own;
 mod pause;
-mod pubsub;
+pub mod pubsub;
 mod scripts;
 mod tracking;
 mod transactions;
