@@ -7,8 +7,8 @@ use fastrand::Rng;
 
 use super::arguments::{Form, Made, Shape};
 use super::compare::leaves_chance;
-use super::expect::command_of;
 use super::keys::{self, Kind, SLOTS, Spread};
+use super::talks::{self, ODD_IN_MULTI};
 use super::values::{self, Supplies};
 
 /// One request of a sequence.
@@ -62,45 +62,6 @@ const PER_SEQUENCE: usize = 40;
 /// Commands after which a connection is of no more use to the requests behind it.
 const LAST: &[&str] = &["quit", "monitor", "client|kill", "client|reply", "sync", "psync", "shutdown"];
 
-/// What has no key, or can't be part of a transaction, or is no command.
-const ODD_IN_MULTI: &[&str] = &[
-    "CLIENT GETNAME",
-    "CLIENT SETNAME me",
-    "CLIENT ID",
-    "TIME",
-    "DBSIZE",
-    "KEYS *",
-    "SCAN 0",
-    "FLUSHALL",
-    "CLIENT LIST",
-    "SELECT 0",
-    "SELECT abc",
-    "UNWATCH",
-    "LOLWUT",
-    "COMMAND COUNT",
-    "COMMAND INFO get",
-    "OBJECT HELP",
-    "EVAL return{1,'x'} 0",
-    "PUBLISH nobody x",
-    "SCRIPT EXISTS abc",
-];
-
-/// Conversations chance would hardly come upon, or with options the table's server does not document.
-const TALKS: &[&str] = &[
-    "CLIENT KILL MAXAGE 100000000",
-    "HELLO 3|CLIENT TRACKING ON OPTIN|CLIENT CACHING YES|GET Text|CLIENT CACHING NO|CLIENT TRACKINGINFO|\
-     CLIENT TRACKING ON BCAST|CLIENT TRACKING OFF|CLIENT CACHING YES|CLIENT TRACKINGINFO",
-    "HELLO 3|CLIENT TRACKING ON OPTOUT NOLOOP|CLIENT CACHING NO|GET Text|CLIENT CACHING YES|CLIENT TRACKINGINFO",
-    "HELLO 3|CLIENT TRACKING ON BCAST PREFIX ab PREFIX c|CLIENT TRACKING ON BCAST PREFIX abc|CLIENT TRACKINGINFO",
-    "CLIENT REPLY SKIP|GET Text|ECHO a|CLIENT REPLY OFF|ECHO b|CLIENT REPLY SKIP|ECHO c|CLIENT REPLY ON|ECHO d",
-    "SUBSCRIBE a b a|GET Text|PING|PING x|PSUBSCRIBE p*|UNSUBSCRIBE a|UNSUBSCRIBE|PUNSUBSCRIBE|PING|GET Text",
-    "SSUBSCRIBE a b{a}|SUNSUBSCRIBE a|PUBSUB SHARDNUMSUB a|SUNSUBSCRIBE|PUBSUB NUMPAT|RESET|PING",
-    "SUBSCRIBE a|RESET|GET Text|HELLO 3|SUBSCRIBE a|GET Text|HELLO 2|GET Text|PING|QUIT",
-    "MULTI|SET Text a|INCR Text|GET Text|EXEC|WATCH Text|SET Text b|MULTI|GET Text|EXEC|EXEC|DISCARD|MULTI|EXEC",
-    "MULTI|HELLO 3|EXEC",
-    "FUNCTION STATS|FUNCTION DUMP|FUNCTION FLUSH|SCRIPT FLUSH|SCRIPT EXISTS a",
-];
-
 /// All sequences of one round.
 pub fn round(shapes: &[Shape], supplies: &Supplies, seed: u64) -> Vec<Sequence> {
     let mut random = Rng::with_seed(seed);
@@ -123,19 +84,8 @@ pub fn round(shapes: &[Shape], supplies: &Supplies, seed: u64) -> Vec<Sequence> 
             sequences.push(Sequence { name, batch: writer.batch(), requests: writer.requests });
         }
     }
-    for (number, talk) in TALKS.iter().enumerate() {
-        let requests = talk.split('|').map(|line| spoken(shapes, line)).collect();
-        let batch = [1, usize::MAX][random.usize(..2)];
-        sequences.push(Sequence { name: format!("conversation {number}"), requests, batch });
-    }
+    sequences.extend(talks::all(shapes, &mut random));
     sequences
-}
-
-fn spoken(shapes: &[Shape], line: &str) -> Request {
-    let args: Vec<Vec<u8>> = line.split_whitespace().map(|word| word.as_bytes().to_vec()).collect();
-    let name = command_of(&args).map(|command| command.name);
-    let shape = shapes.iter().position(|shape| Some(shape.name) == name);
-    Request { args, shows: shape.map(|index| (index, Vec::new())), role: Role::Compared }
 }
 
 struct Writer<'a> {
