@@ -8,6 +8,7 @@ pub mod handshake;
 pub mod lane;
 pub mod lanes;
 pub mod line;
+pub mod permit;
 pub mod reader;
 pub mod send;
 pub mod sendbuf;

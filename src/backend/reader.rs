@@ -252,7 +252,10 @@ impl Lane {
     ) -> Result<(), BadReply> {
         let kind = frame.first().copied().unwrap_or(0);
         if kind == b'>' {
-            // A push is nobody's reply. This lane asked for none; servers may still send one.
+            // A push is nobody's reply; only the lanes of a client that tracks asked for any.
+            if self.key.private > 0 {
+                worker.pushed(self, frame);
+            }
             return Ok(());
         }
         let mut inner = self.inner();

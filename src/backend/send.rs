@@ -10,11 +10,12 @@ use super::lane::{Lane, LaneKey, LaneState};
 use super::ticket::{Aim, Errand, NO_SLOT, Parcel};
 use super::waiting::Waiter;
 use crate::error::ProxyError;
-use crate::session::SessionInner;
 use crate::session::state::Resp;
+use crate::session::{Session, SessionInner};
 use crate::telemetry::CommandClass;
 use crate::topology::node::NodeId;
 use crate::topology::{Event, Trigger};
+use crate::tracking::caching_request;
 use crate::worker::WorkerContext;
 
 /// What stands between a request and its node.
@@ -38,13 +39,19 @@ impl WorkerContext {
     pub fn send_new(
         self: &Rc<Self>,
         inner: &mut SessionInner,
-        errand: Errand,
+        mut errand: Errand,
         shared: Option<&Bytes>,
         len: usize,
         fill: impl FnOnce(&mut Vec<u8>),
     ) {
+        errand.caching = inner.caching;
         let ready = self.owner(errand.slot, errand.session.id).and_then(|node| {
-            self.lanes.borrow().get(node, inner.client.resp).filter(|lane| lane.is_ready()).map(Rc::clone)
+            let lanes = self.lanes.borrow();
+            let lane = match errand.session.lane_set.get() {
+                0 => lanes.get(node, inner.client.resp),
+                set => lanes.by_key(&LaneKey::private(node, inner.client.resp, set)),
+            };
+            lane.filter(|lane| lane.is_ready()).map(Rc::clone)
         });
         let Some(lane) = ready else {
             let bytes = shared.cloned().unwrap_or_else(|| {
@@ -54,9 +61,23 @@ impl WorkerContext {
             });
             return self.park_new(inner, Parcel { errand, bytes, aim: Aim::Table });
         };
+        if !errand.command.is_read_only() {
+            inner.written.note(errand.slot, lane.key.node, &self.losses);
+        }
+        self.announce_caching(&lane, &errand);
         if let Err(errand) = lane.send(self, errand, len, shared, fill) {
             let session = Rc::clone(&errand.session);
             inner.fail(&session, &errand, ProxyError::NodeQueueFull);
+        }
+    }
+
+    /// Says CLIENT CACHING on a lane where nobody else sends: the next request there is the one at hand.
+    #[inline]
+    fn announce_caching(&self, lane: &Rc<Lane>, errand: &Errand) {
+        if let Some(yes) = errand.caching
+            && lane.key.private > 0
+        {
+            lane.call(self, caching_request(yes), 1);
         }
     }
 
@@ -69,6 +90,7 @@ impl WorkerContext {
     #[cold]
     pub(super) fn park_new(self: &Rc<Self>, inner: &mut SessionInner, mut parcel: Parcel) {
         let way = self.way(&mut parcel);
+        self.note_write(inner, &parcel.errand, &way);
         if let Err((errand, error)) = self.go_or_wait(parcel, way) {
             let session = Rc::clone(&errand.session);
             inner.fail(&session, &errand, error);
@@ -78,6 +100,7 @@ impl WorkerContext {
     /// Sends a request (again) that is not in any lane. No session may be borrowed.
     pub fn send(self: &Rc<Self>, mut parcel: Parcel) {
         let way = self.way(&mut parcel);
+        self.note_write(&mut parcel.errand.session.inner(), &parcel.errand, &way);
         if let Err((errand, error)) = self.go_or_wait(parcel, way) {
             errand.session.fail(&errand, error);
         }
@@ -123,7 +146,8 @@ impl WorkerContext {
             },
         };
         let Some(node) = node else { return Way::NoOwner };
-        let Some(lane) = self.lane(node, parcel.errand.resp) else { return Way::NoOwner };
+        let set = parcel.errand.session.lane_set.get();
+        let Some(lane) = self.lane(node, parcel.errand.resp, set) else { return Way::NoOwner };
         self.way_by(lane)
     }
 
@@ -142,19 +166,42 @@ impl WorkerContext {
         Way::Unreachable(lane.down_since.get())
     }
 
+    /// A request that did not go straight to its lane goes to one now: WAIT has to know where a write went.
+    fn note_write(&self, inner: &mut SessionInner, errand: &Errand, way: &Way) {
+        if let Way::Open(lane) = way
+            && !errand.command.is_read_only()
+        {
+            inner.written.add(errand.slot, lane.key.node, &self.losses);
+        }
+    }
+
     /// The lane to `node`, made when there is none.
-    fn lane(self: &Rc<Self>, node: NodeId, resp: Resp) -> Option<Rc<Lane>> {
-        if let Some(lane) = self.lanes.borrow().get(node, resp) {
+    fn lane(self: &Rc<Self>, node: NodeId, resp: Resp, set: u32) -> Option<Rc<Lane>> {
+        let key = LaneKey::private(node, resp, set);
+        if let Some(lane) = self.lanes.borrow().by_key(&key) {
             return Some(Rc::clone(lane));
         }
         let listed = self.table.borrow().node(node).cloned();
         let known = listed.or_else(|| self.topology.node(node))?;
-        Some(self.lanes.borrow_mut().add(LaneKey::shared(node, resp), known))
+        Some(self.lanes.borrow_mut().add(key, known))
     }
 
     /// The shared lane to `node` if it can be used now; has it connect if need be.
     pub fn usable_lane(self: &Rc<Self>, node: NodeId, resp: Resp) -> Option<Rc<Lane>> {
-        match self.way_by(self.lane(node, resp)?) {
+        match self.way_by(self.lane(node, resp, 0)?) {
+            Way::Open(lane) => Some(lane),
+            _ => None,
+        }
+    }
+
+    /// The lane of `session` alone to `node`; has it connect if need be. `None` until it is connected.
+    pub fn open_private_lane(
+        self: &Rc<Self>,
+        session: &Session,
+        node: NodeId,
+        resp: Resp,
+    ) -> Option<Rc<Lane>> {
+        match self.way_by(self.lane(node, resp, session.lane_set.get())?) {
             Way::Open(lane) => Some(lane),
             _ => None,
         }
@@ -165,6 +212,7 @@ impl WorkerContext {
         let waiting_since = match way {
             Way::Open(lane) => {
                 let asking = matches!(parcel.aim, Aim::Node { asking: true, .. });
+                self.announce_caching(&lane, &parcel.errand);
                 if parcel.errand.command.class == CommandClass::Script || parcel.errand.before > 0 {
                     self.load_scripts_of(&lane, &parcel.errand, &parcel.bytes);
                 }
@@ -219,6 +267,7 @@ impl WorkerContext {
                 continue;
             }
             let way = self.way(&mut parcel);
+            self.note_write(&mut parcel.errand.session.inner(), &parcel.errand, &way);
             if let Way::Open(_) | Way::Untrue = way {
                 if let Err((errand, error)) = self.go_or_wait(parcel, way) {
                     errand.session.fail(&errand, error);

@@ -43,6 +43,8 @@ pub struct Errand {
     /// Frames the node sends before the reply, which are swallowed: what MULTI and the queued commands of
     /// a transaction say, or the reply to a SCRIPT LOAD sent in front.
     pub before: u32,
+    /// CLIENT CACHING, to be said in front of it.
+    pub caching: Option<bool>,
 }
 
 /// Why a request is sent again later.
@@ -94,6 +96,7 @@ impl Errand {
             redirects: 0,
             met: Met::default(),
             before: 0,
+            caching: None,
         }
     }
 

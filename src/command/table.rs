@@ -42,7 +42,7 @@ pub struct Command {
     /// True if the server `commands.json` comes from does not have it.
     pub added: bool,
     pub(super) specs: SpecSet,
-    pub(super) conditional: Option<(OptionScan, &'static str)>,
+    pub(super) conditional: Option<(OptionScan, Handling)>,
 }
 
 /// What a request's name stands for.
@@ -234,7 +234,7 @@ impl Command {
     pub fn handling_for(&self, args: &Args) -> Handling {
         match &self.conditional {
             None => self.handling,
-            Some((option, error)) if option.first(args).is_some() => Handling::Refuse(error),
+            Some((option, handling)) if option.first(args).is_some() => *handling,
             Some(_) => self.handling,
         }
     }

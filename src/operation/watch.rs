@@ -115,6 +115,7 @@ pub async fn exec(operation: &Operation) -> Result<Vec<u8>, ProxyError> {
         }
     }
     operation.mark_sent();
+    operation.session.inner().written.add(slot, line.node, &worker.losses);
     let reply = send(&mut line, &push).await;
     match reply {
         Ok(frame) => {

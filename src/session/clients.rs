@@ -14,7 +14,9 @@ use crate::backend::ticket::{Errand, NO_SLOT};
 use crate::command::Command;
 use crate::command::local::{ClientFilter, ClientIo, ClientsRequest, KillFilter, Unblock, client_line};
 use crate::error::ProxyError;
+use crate::operation::ending::Ending;
 use crate::protocol::encode;
+use crate::pubsub::Kind;
 use crate::telemetry::CloseReason;
 use crate::worker::WorkerContext;
 use crate::worker::mailbox::{Letter, Process};
@@ -168,8 +170,10 @@ fn list(filter: &ClientFilter, lines: &BTreeMap<u64, String>, limit: u64) -> Res
 impl Session {
     /// Ends the wait of a blocking command; false when this client does not wait.
     fn unblock(&self, how: Unblock) -> bool {
-        let waiting = self.inner().unblock.take();
-        waiting.is_some_and(|waiting| waiting.send(how).is_ok())
+        self.inner().end_wait(match how {
+            Unblock::Timeout => Ending::Timeout,
+            Unblock::Error => Ending::Error,
+        })
     }
 }
 
@@ -208,12 +212,15 @@ impl SessionInner {
             is_postponed: self.postponed,
             is_closing: self.closing.is_some(),
             is_writing: self.write_blocked,
-            fd: self.writer.as_ref().map_or(-1, crate::worker::transport::WriteSide::descriptor),
+            fd: self.writer.as_ref().map_or(-1, |writer| writer.descriptor()),
             query_bytes,
             query_free,
             output_bytes: self.out.len(),
             output_chunks: self.out.chunks(),
-            queued: self.transaction.as_ref().map_or(0, |transaction| transaction.len()),
+            channels: self.subscribed(Kind::Channel),
+            patterns: self.subscribed(Kind::Pattern),
+            shard_channels: self.subscribed(Kind::Shard),
+            queued: self.transaction.as_ref().map_or(0, |transaction| transaction.commands()),
             total_bytes: self.footprint(),
             ..ClientIo::default()
         }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::cell::CellState;
 use super::dispatch::Frame;
 use super::state::Replies;
 use super::{OTHER_LANE, Session, SessionInner};
@@ -35,6 +36,7 @@ pub fn answer(
     if inner.client.resp != resp {
         // The next request takes another lane: not before those in flight on this one are answered.
         inner.epoch = OTHER_LANE;
+        inner.settle_mode();
     }
     match after {
         After::Continue => inner.reply(session, command.class, &frame),
@@ -49,7 +51,7 @@ pub fn answer(
         }
         After::AskNode => {
             let frame = Frame { bytes: args.frame(), shared: None };
-            super::route::forward(session, inner, key_question(), frame, NO_SLOT);
+            super::route::forward(session, inner, key_question(), frame, (NO_SLOT, CellState::Waiting));
         }
         After::Clients(request) => super::clients::start(session, inner, command, request),
         After::Replies(wanted) => {
@@ -66,6 +68,9 @@ pub fn answer(
             }
             inner.reply(session, command.class, &frame);
         }
+    }
+    if inner.client.resp != resp && inner.subscriptions.is_some() {
+        inner.hold_pushes();
     }
     worker.pool.give(frame);
 }

@@ -37,19 +37,19 @@ pub fn route(
             Err(CrossSlot) => return inner.reply_error(session, ProxyError::CrossSlot),
         },
     };
-    forward(session, inner, command, frame, slot);
+    forward(session, inner, command, frame, (slot, CellState::Waiting));
 }
 
-/// Gives the request a cell and sends it to the owner of `slot`.
+/// Gives the request a cell in this state and sends it to the owner of `slot`.
 #[inline]
 pub fn forward(
     session: &Rc<Session>,
     inner: &mut SessionInner,
     command: &'static Command,
     frame: Frame<'_>,
-    slot: u16,
+    (slot, state): (u16, CellState),
 ) {
-    let seq = inner.expect(session, command, slot, CellState::Waiting);
+    let seq = inner.expect(session, command, slot, state);
     let errand = Errand::new(session, seq, slot, command, inner.client.resp);
     let worker = session.worker();
     match frame.shared {
@@ -111,7 +111,7 @@ pub fn split(
     let worker = session.worker();
     let step = if kind == SplitKind::AllOk { 2 } else { 1 };
     let plan = match split_keys(args, step) {
-        Split::OneSlot(slot) => return forward(session, inner, command, frame, slot),
+        Split::OneSlot(slot) => return forward(session, inner, command, frame, (slot, CellState::Waiting)),
         Split::Parts(_) if !worker.limits.multi_key_split => {
             return inner.reply_error(session, ProxyError::CrossSlot);
         }

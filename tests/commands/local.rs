@@ -67,6 +67,8 @@ impl Ours {
             authenticated: password.is_none(),
             mode: SessionMode::Normal,
             settings: ClientSettings::default(),
+            subscribed: false,
+            tracking: None,
             names: None,
             commands: 0,
             last_command: None,
@@ -168,7 +170,6 @@ AUTH default y
 AUTH foo y
 AUTH a b c
 AUTH
-COMMAND COUNT
 COMMAND COUNT x
 COMMAND LIST X
 COMMAND LIST FILTERBY FOO x

@@ -13,7 +13,7 @@ mod commands;
 mod config;
 mod connection;
 mod docs;
-mod glob;
+pub mod glob;
 mod help;
 mod info;
 
@@ -127,6 +127,7 @@ pub fn reply(
             return After::Reset;
         }
         LocalCommand::Select => connection::select(args, out),
+        LocalCommand::Role => connection::role(out),
         LocalCommand::Time => connection::time(out),
         LocalCommand::Hello => auth::hello(env, client, args, out),
         LocalCommand::Auth => auth::auth(env, client, args, out),
