@@ -45,6 +45,8 @@ pub struct Errand {
     pub before: u32,
     /// CLIENT CACHING, to be said in front of it.
     pub caching: Option<bool>,
+    /// The reply counts receivers, and this process' own connections among them: see `pubsub::publish`.
+    pub receivers: bool,
 }
 
 /// Why a request is sent again later.
@@ -97,6 +99,7 @@ impl Errand {
             met: Met::default(),
             before: 0,
             caching: None,
+            receivers: false,
         }
     }
 
@@ -155,7 +158,7 @@ impl Ticket {
     #[inline]
     pub fn new(errand: Errand, start: u64, len: usize, queued: u64) -> Self {
         Self {
-            plain: errand.before == 0,
+            plain: errand.before == 0 && !errand.receivers,
             skip: errand.before,
             owner: Owner::Errand(errand),
             frames: 1,

@@ -20,6 +20,7 @@ use tokio::task::AbortHandle;
 pub mod ask;
 mod block;
 pub mod ending;
+mod info;
 mod keys;
 mod keyspace;
 mod last_ids;
@@ -47,6 +48,8 @@ use crate::worker::outgoing::LARGE;
 pub enum OperationKind {
     /// DBSIZE.
     Dbsize,
+    /// INFO, where it shows something of the nodes' data.
+    Info,
     /// WATCH.
     Watch,
     /// UNWATCH, after a WATCH.
@@ -73,7 +76,7 @@ impl OperationKind {
     /// How such a command is handled, for the table of commands.
     pub fn words(self) -> &'static str {
         match self {
-            Self::Dbsize | Self::Pubsub | Self::Monitor => "all shards",
+            Self::Dbsize | Self::Info | Self::Pubsub | Self::Monitor => "all shards",
             Self::Subscribe => "shared subscription",
             Self::AskKeys => "route by key, asked for",
             Self::Watch | Self::Unwatch | Self::Exec | Self::Block | Self::Wait | Self::Tracking => {
@@ -190,6 +193,7 @@ async fn run(operation: Operation, kind: OperationKind) {
             Err(error) => Err(error),
         },
         OperationKind::Dbsize => keyspace::dbsize(&operation).await,
+        OperationKind::Info => info::info(&operation).await,
         OperationKind::Watch => watch::watch(&operation).await,
         OperationKind::Unwatch => watch::unwatch(&operation).await,
         OperationKind::Exec => {
@@ -248,6 +252,13 @@ impl Operation {
     /// From now on it may have had an effect: what ends it says so.
     pub fn mark_sent(&self) {
         self.progress.sent.set(true);
+    }
+
+    /// What it answers with is no reply but a push: the client gets it whatever CLIENT REPLY says.
+    pub fn is_heard(&self) {
+        if let Some(cell) = self.session.inner().pending.cell(self.seq) {
+            cell.frames = 1;
+        }
     }
 
     /// From now on `request-deadline` does not end it.

@@ -1,16 +1,18 @@
 //! Promises about answers, on a cluster that stays as it is.
 
 mod auth;
+mod blocking;
 mod clients;
 mod commands;
 mod forms;
 mod framing;
 mod harness;
+mod info;
 mod metrics;
 mod multi_key;
 mod own;
 mod pause;
-mod pubsub;
+pub mod pubsub;
 mod scripts;
 mod tracking;
 mod transactions;
