@@ -43,6 +43,10 @@ pub struct Errand {
     /// Frames the node sends before the reply, which are swallowed: what MULTI and the queued commands of
     /// a transaction say, or the reply to a SCRIPT LOAD sent in front.
     pub before: u32,
+    /// CLIENT CACHING, to be said in front of it.
+    pub caching: Option<bool>,
+    /// The reply counts receivers, and this process' own connections among them: see `pubsub::publish`.
+    pub receivers: bool,
 }
 
 /// Why a request is sent again later.
@@ -94,6 +98,8 @@ impl Errand {
             redirects: 0,
             met: Met::default(),
             before: 0,
+            caching: None,
+            receivers: false,
         }
     }
 
@@ -152,7 +158,7 @@ impl Ticket {
     #[inline]
     pub fn new(errand: Errand, start: u64, len: usize, queued: u64) -> Self {
         Self {
-            plain: errand.before == 0,
+            plain: errand.before == 0 && !errand.receivers,
             skip: errand.before,
             owner: Owner::Errand(errand),
             frames: 1,

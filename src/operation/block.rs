@@ -61,6 +61,14 @@ async fn slot(operation: &Operation) -> Result<u16, ProxyError> {
     }
 }
 
+/// The node ended the wait for a reason of its own: its role changed, or somebody, perhaps we, said CLIENT
+/// UNBLOCK there. Other words behind the same code are about the key, and the client's.
+pub(super) fn is_unblocked(frame: &[u8]) -> bool {
+    [&b"-UNBLOCKED force unblock"[..], b"-UNBLOCKED client unblocked"]
+        .iter()
+        .any(|text| frame.starts_with(text))
+}
+
 /// Where the next try goes.
 #[derive(Clone, Debug)]
 enum Aim {
@@ -207,7 +215,7 @@ impl Wait<'_> {
     /// What a reply means for us.
     async fn judge(&mut self, line: Line, frame: Vec<u8>) -> Result<Try, ProxyError> {
         let (ended, worker) = (self.operation.ended(), &self.operation.worker);
-        let unblocked = frame.starts_with(b"-UNBLOCKED ");
+        let unblocked = is_unblocked(&frame);
         let redirect = redirect::parse(&frame);
         if let Some(ending) = ended.filter(|_| unblocked || redirect.is_some()) {
             return self.ended(ending).await.map(Try::Done);

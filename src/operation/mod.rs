@@ -201,7 +201,9 @@ async fn run(operation: Operation, kind: OperationKind) {
             watch::exec(&operation).await
         }
         OperationKind::Block => {
-            operation.session.inner().distrust_reads();
+            if operation.command.is_read_only() {
+                operation.session.inner().distrust_reads();
+            }
             block::block(&operation).await
         }
         OperationKind::Wait => wait::wait(&operation).await,
@@ -250,6 +252,13 @@ impl Operation {
     /// From now on it may have had an effect: what ends it says so.
     pub fn mark_sent(&self) {
         self.progress.sent.set(true);
+    }
+
+    /// What it answers with is no reply but a push: the client gets it whatever CLIENT REPLY says.
+    pub fn is_heard(&self) {
+        if let Some(cell) = self.session.inner().pending.cell(self.seq) {
+            cell.frames = 1;
+        }
     }
 
     /// From now on `request-deadline` does not end it.

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::Operation;
+use super::block::is_unblocked;
 use super::ending::Ending;
 use super::timeout::{Patience, Timeout};
 use super::visit::{End, Stay};
@@ -119,7 +120,7 @@ async fn ask(
         End::Late => return Err(ProxyError::DeadlineSent),
         End::Lost => return Ok(Said::Counts(nothing.clone())),
     };
-    let unblocked = frame.starts_with(b"-UNBLOCKED ");
+    let unblocked = is_unblocked(&frame);
     if operation.ended().is_none() && !unblocked {
         worker.give_back(line);
     }

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::cell::CellState;
 use super::dispatch::Frame;
 use super::state::Replies;
 use super::{OTHER_LANE, Session, SessionInner};
@@ -57,7 +56,7 @@ pub fn answer(
         }
         After::AskNode => {
             let frame = Frame { bytes: args.frame(), shared: None };
-            super::route::forward(session, inner, key_question(), frame, (NO_SLOT, CellState::Waiting));
+            super::route::forward(session, inner, key_question(), frame, (NO_SLOT, false));
         }
         After::Clients(request) => super::clients::start(session, inner, command, request),
         After::Replies(wanted) => {
@@ -75,7 +74,7 @@ pub fn answer(
             inner.reply(session, command.class, &frame);
         }
     }
-    if inner.client.resp != resp && inner.subscriptions.is_some() {
+    if inner.client.resp != resp {
         inner.hold_pushes();
     }
     worker.pool.give(frame);

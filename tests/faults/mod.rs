@@ -1,6 +1,7 @@
 //! Promises about what happens when something moves, breaks or misbehaves.
 
 mod addresses;
+mod blocking;
 mod clients;
 mod failover;
 mod lanes;
@@ -8,7 +9,9 @@ mod large;
 mod limits;
 mod notnow;
 mod order;
+mod pubsub;
 mod redirects;
 mod replies;
 mod resend;
 mod stop;
+mod waits;

@@ -1,6 +1,7 @@
 //! Promises about answers, on a cluster that stays as it is.
 
 mod auth;
+mod blocking;
 mod clients;
 mod commands;
 mod forms;
@@ -11,7 +12,7 @@ mod metrics;
 mod multi_key;
 mod own;
 mod pause;
-mod pubsub;
+pub mod pubsub;
 mod scripts;
 mod tracking;
 mod transactions;

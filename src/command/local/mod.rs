@@ -168,7 +168,7 @@ const USER: &[u8] = b"default";
 const SYNTAX_ERROR: &str = "ERR syntax error";
 
 /// An integer as Redis reads it: no blanks, no `+`, no leading zeros.
-fn integer(text: &[u8]) -> Option<i64> {
+pub fn integer(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     match digits {
         b"0" if text.len() == 1 => Some(0),
