@@ -93,6 +93,7 @@ impl From<CallError> for ProxyError {
         match error {
             CallError::Unsent => Self::LostUnsent,
             CallError::Lost => Self::ConnectionLost,
+            CallError::Late => Self::DeadlineSent,
             CallError::TooLarge => Self::MergeTooLarge,
             CallError::QueueFull => Self::NodeQueueFull,
             CallError::NoNode => Self::ClusterDown,
