@@ -18,7 +18,7 @@ use slotway::protocol::request::{Args, Span};
 use slotway::protocol::scan::{RequestScanner, Scanned};
 use slotway::reply::merge::Merge;
 use slotway::router::slot::slot_of;
-use slotway::router::split::{PartBytes, Split, SplitPlan, split};
+use slotway::router::split::{PartBytes, Split, SplitPlan, name as name_of, split};
 use slotway::topology::node::{Node, NodeAddr, NodeId};
 use slotway::topology::table::{Shard, SlotTable};
 use slotway::worker::outgoing::Outgoing;
@@ -220,7 +220,7 @@ fn splitting(criterion: &mut Criterion) {
                 out.clear();
                 let plan = plan_of(black_box(&args), *step);
                 for part in 0..plan.parts().len() {
-                    PartBytes::new(args, &plan, part, *step).write(&mut out);
+                    PartBytes::new(args, name_of(&args), &plan, part, *step).write(&mut out);
                 }
                 out.len()
             });

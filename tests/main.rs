@@ -11,6 +11,7 @@ mod support;
 
 mod commands;
 mod contract;
+mod differential;
 mod faults;
 mod path;
 mod scanner;

@@ -114,7 +114,7 @@ fn start_workers(
     let (mut handles, mut mailboxes) = (Vec::new(), Vec::new());
     for _ in 0..count {
         let (sender, receiver) = mpsc::channel(MAILBOX);
-        let counters = Counters::new(CommandTable::builtin().len());
+        let counters = Counters::new(CommandTable::builtin().len() + 1);
         handles.push(WorkerHandle {
             mailbox: sender,
             clients: AtomicUsize::new(0),
@@ -138,7 +138,9 @@ fn start_workers(
         });
         threads.push(thread.map_err(|error| AppError::System("start a worker", error))?);
     }
-    let names = CommandTable::builtin().iter().map(|command| command.name.to_owned()).collect();
+    let names = CommandTable::builtin().iter().map(|command| command.name.to_owned());
+    // What was learned is counted together: a cluster's names make no label.
+    let names = names.chain(["(learned)".to_owned()]).collect();
     let topology = Arc::clone(&process.topology);
     let telemetry = Telemetry::new(snapshots, names, move || status::gauges(&topology));
     Ok((Workers { threads, process, ended }, telemetry))

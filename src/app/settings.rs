@@ -25,5 +25,7 @@ pub fn topology(config: &Config, credentials: Credentials) -> TopologyConfig {
         node_silence_timeout: config.node_silence_timeout,
         eject_after_failures: u32::try_from(config.eject_after_failures).unwrap_or(u32::MAX),
         probe_backoff_max: config.probe_backoff_max,
+        learned_max: config.learned_commands_max,
+        learned_bytes: config.learned_commands_bytes,
     }
 }

@@ -35,7 +35,16 @@ impl AdminState for Status {
             None => Ok(()),
             Some(reason) => Err(reason),
         };
-        vec![Check { name: "accepting", result: accepting }, Check { name: "topology", result: topology }]
+        // Or the first clients would be told that their modules' commands do not exist.
+        let commands = match self.process.topology.commands_read() {
+            true => Ok(()),
+            false => Err("the cluster has not been asked for its commands yet".to_owned()),
+        };
+        vec![
+            Check { name: "accepting", result: accepting },
+            Check { name: "topology", result: topology },
+            Check { name: "commands", result: commands },
+        ]
     }
 
     fn topology_json(&self) -> String {
@@ -62,6 +71,7 @@ pub fn gauges(topology: &Topology) -> TopologyGauges {
         ejections: stats.ejections(),
         events_dropped: stats.events_dropped(),
         slots_covered: topology.slots_covered(),
+        learned: topology.learned().len(),
         nodes: nodes.map(|node| NodeGauge { id: node.id, name: node.name, up: node.up }).collect(),
     }
 }

@@ -105,6 +105,9 @@ pub struct Docs {
     /// Time complexity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complexity: Option<String>,
+    /// The module it comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
     /// `deprecated`, `syscmd`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub doc_flags: Vec<String>,

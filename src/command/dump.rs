@@ -83,6 +83,7 @@ pub(super) fn words(command: &Command) -> &'static str {
         (Handling::Refuse(_) | Handling::Route, _) if !command.subcommands.is_empty() => "container",
         (Handling::Route, _) if command.key_rule == KeyRule::None => "any primary",
         (Handling::Route, _) => "route by key",
+        (Handling::Learned { .. }, _) => "route by key, learned",
         (Handling::Split(SplitKind::ByPosition), _) => "split, by position",
         (Handling::Split(SplitKind::Sum), _) => "split, sum",
         (Handling::Split(SplitKind::AllOk), _) => "split, all OK",
@@ -138,7 +139,7 @@ mod tests {
             "mset                            -3  split, all OK       1..-1 step 2",
             "eval                            -3  route by key        #2",
             "sort                            -2  route by key        1, after STORE",
-            "multi                            1  refused: later      -                           transactions",
+            "multi                            1  transaction         -                           all keys",
         ] {
             assert!(text.lines().any(|l| l.starts_with(expected)), "{expected}\n{text}");
         }

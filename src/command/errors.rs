@@ -33,7 +33,7 @@ pub fn unknown_subcommand(container: &Command, args: &Args) -> Vec<u8> {
 /// Too few or too many arguments. EXEC gives up its transaction with it.
 pub fn wrong_arity(command: &Command) -> String {
     let code = if command.name == "exec" { "EXECABORT Transaction discarded because of:" } else { "ERR" };
-    format!("{code} wrong number of arguments for '{}' command", command.name)
+    format!("{code} wrong number of arguments for '{}' command", command.entry.name)
 }
 
 /// What C's `%.*s` prints: up to the first NUL, at most `max` bytes.

@@ -47,6 +47,11 @@ impl Flags {
         Flags(words.into_iter().fold(0, |bits, word| bits | Flags::of(word).0))
     }
 
+    /// The same without the flags of `other`.
+    pub fn without(self, other: Flags) -> Flags {
+        Flags(self.0 & !other.0)
+    }
+
     /// True if it has every flag of `other`.
     #[inline]
     pub fn has(self, other: Flags) -> bool {

@@ -66,7 +66,8 @@ pub(super) fn decision_for(decisions: &Overrides, name: &str) -> Override {
         None => name
             .split_once('|')
             .and_then(|(container, _)| decisions.get(container))
-            .cloned()
+            // What differs is said of one command.
+            .map(|decision| Override { differs: None, differs_with: None, ..decision.clone() })
             .unwrap_or_default(),
     }
 }
@@ -102,14 +103,16 @@ fn handling(name: &str, decision: &Override) -> Result<Handled, &'static str> {
     }
 }
 
-fn class(handling: Handling, flags: Flags) -> CommandClass {
+pub(super) fn class(handling: Handling, flags: Flags) -> CommandClass {
     match handling {
         Handling::Local(_) => CommandClass::Local,
         Handling::Split(_) => CommandClass::MultiKey,
         Handling::Refuse(_) | Handling::Operation(_) | Handling::Transaction(_) => CommandClass::Other,
-        Handling::Route if flags.has(Flags::SCRIPTING) => CommandClass::Script,
-        Handling::Route if flags.has(Flags::WRITE) => CommandClass::Write,
-        Handling::Route if flags.has(Flags::READONLY) => CommandClass::Read,
+        _ if flags.has(Flags::SCRIPTING) => CommandClass::Script,
+        _ if flags.has(Flags::WRITE) => CommandClass::Write,
+        _ if flags.has(Flags::READONLY) => CommandClass::Read,
+        // Neither reads nor writes, says the server: as with EVAL, what it does is the client's to say.
+        Handling::Learned { .. } => CommandClass::Script,
         Handling::Route => CommandClass::Other,
     }
 }
@@ -135,7 +138,7 @@ fn spec_set(keys: &[KeySpec], decision: &Override, flags: Flags) -> Result<SpecS
     Ok(SpecSet { specs, lenient, keys_optional })
 }
 
-fn spec(key: &KeySpec) -> Option<Spec> {
+pub(super) fn spec(key: &KeySpec) -> Option<Spec> {
     let size = |number: i32| usize::try_from(number).ok();
     let begin = match &key.begin {
         Begin::Index(index) => Start::Index(size(*index)?),
@@ -156,7 +159,7 @@ fn spec(key: &KeySpec) -> Option<Spec> {
 }
 
 /// The cheapest rule that says the same: specifications that follow each other without a gap are one range.
-fn key_rule(set: &SpecSet) -> KeyRule {
+pub(super) fn key_rule(set: &SpecSet) -> KeyRule {
     let mut whole: Option<(u16, i16, u16)> = None;
     for spec in &set.specs {
         let (Start::Index(first), Pick::Range { last, step, limit: 0 }) = (&spec.begin, &spec.find) else {

@@ -2,9 +2,11 @@
 //!
 //! Owns the command table. Knows no socket, no slot and no node.
 //!
+//! `learned` beside it holds what the connected cluster has beyond it, under the rules of `trust`.
 //! `commands.json` is what a server says of its commands, `overrides.toml` what we decided about them,
 //! `table` both together. Everything that speaks of commands (routing, replies, README) reads the table.
 
+pub mod answers;
 pub mod data;
 pub mod dump;
 pub mod errors;
@@ -13,14 +15,17 @@ pub mod flags;
 mod index;
 mod join;
 pub mod keys;
+pub mod learned;
 pub mod local;
 pub mod options;
 pub mod overrides;
 pub mod readme;
 pub mod table;
+pub mod trust;
 
 pub use flags::Flags;
 pub use keys::{KeyError, KeyRule, find_keys};
+pub use learned::LearnedTable;
 pub use table::{Command, CommandTable, Lookup};
 
 pub use crate::telemetry::CommandClass;
@@ -60,6 +65,12 @@ pub enum Handling {
     Transaction(TransactionCommand),
     /// Done by an operation, which asks several nodes, or waits.
     Operation(OperationKind),
+    /// Learned from the cluster, with keys: as `Route` where its key specs tell the keys; where they do
+    /// not (`asks`: they never do), a node is asked for them first.
+    Learned {
+        /// Its key specs are of no use.
+        asks: bool,
+    },
     /// Refused: the whole error text, without `-` and line end. It says why a cluster (or this
     /// version of slotway) cannot do it.
     Refuse(&'static str),

@@ -46,6 +46,11 @@ pub struct Override {
     pub key_use: Option<KeyUse>,
     /// A command that the server `commands.json` comes from does not have.
     pub add: Option<Addition>,
+    /// How its replies or effects differ from a single Redis', in words for people. The differential
+    /// test holds every command without such words to a single Redis' bytes.
+    pub differs: Option<String>,
+    /// They differ only where one of these options is given: a cluster refuses it.
+    pub differs_with: Option<OptionScan>,
     /// Why, in words that complete the error a client sees.
     pub reason: Option<String>,
 }

@@ -30,7 +30,7 @@ fn row(command: &Command) -> (u8, String, String) {
     let handling = words(command).to_owned();
     match (command.handling, command.decision.refuse) {
         (Handling::Route, _) if handling == "any primary" => (1, handling, "no key".to_owned()),
-        (Handling::Route, _) => (0, handling, group(command)),
+        (Handling::Route | Handling::Learned { .. }, _) => (0, handling, group(command)),
         (Handling::Split(_), _) => (2, "split".to_owned(), reason),
         (Handling::Operation(_) | Handling::Transaction(_), _) => (3, handling, reason),
         (Handling::Local(_), _) => (4, "answered by slotway".to_owned(), reason),

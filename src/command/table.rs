@@ -205,6 +205,11 @@ impl CommandTable {
         self.commands.len()
     }
 
+    /// The index that all learned commands share: the first that is no command's of this table.
+    pub fn learned_id(&self) -> CommandId {
+        CommandId(self.commands.len() as u16)
+    }
+
     /// True only if the table could not be loaded.
     pub fn is_empty(&self) -> bool {
         self.commands.is_empty()

@@ -176,6 +176,10 @@ config_keys! {
         refresh_interval: Duration = secs(15), Positive, "refresh-interval", "Time between refreshes of the slot table, ± 20 % at random.";
         refresh_min_interval: Duration = Duration::from_millis(100), Any, "refresh-min-interval",
             "Least time between two refreshes, whatever asks for them.";
+        learned_commands_max: usize = 2_000, Any, "learned-commands-max",
+            "Commands that are not built in and are learned from the cluster's COMMAND, each definition counted once in the life of the process; what is beyond stays unknown. 0 learns none.";
+        learned_commands_bytes: u64 = 4 * MIB, Positive, "learned-commands-bytes",
+            "Memory of these definitions, and the largest COMMAND reply of a node that is looked at.";
     }
     "Stop" {
         drain_accept_grace: Duration = secs(2), Any, "drain-accept-grace",

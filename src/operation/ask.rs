@@ -85,6 +85,15 @@ impl Operation {
         lane.call(&self.worker, request, frames).ok_or(CallError::QueueFull)
     }
 
+    /// One request that changes nothing, whatever becomes of it, and its reply.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn inquire(&self, node: NodeId, request: &[u8]) -> Result<Bytes, CallError> {
+        let lane = self.ready_lane(node).await?;
+        lane.call(&self.worker, request, 1).ok_or(CallError::QueueFull)?.frame().await
+    }
+
     /// One request and its reply, errors of the node included.
     ///
     /// # Errors

@@ -17,10 +17,11 @@ use smallvec::SmallVec;
 use tokio::task::AbortHandle;
 
 pub mod ask;
+mod keys;
 mod keyspace;
 pub mod watch;
 
-use crate::backend::ticket::{Errand, NO_SLOT};
+use crate::backend::ticket::{Aim, Errand, NO_SLOT, Parcel};
 use crate::command::Command;
 use crate::error::ProxyError;
 use crate::protocol::request::{Args, Span};
@@ -42,6 +43,8 @@ pub enum OperationKind {
     Unwatch,
     /// EXEC, after a WATCH.
     Exec,
+    /// A learned command whose keys a node has to tell.
+    AskKeys,
 }
 
 impl OperationKind {
@@ -49,6 +52,7 @@ impl OperationKind {
     pub fn words(self) -> &'static str {
         match self {
             Self::Dbsize => "all shards",
+            Self::AskKeys => "route by key, asked for",
             Self::Watch | Self::Unwatch | Self::Exec => "dedicated connection",
         }
     }
@@ -143,6 +147,10 @@ pub fn start(
 async fn run(operation: Operation, kind: OperationKind) {
     operation.alone().await;
     let reply = match kind {
+        OperationKind::AskKeys => match keys::slot(&operation).await {
+            Ok(slot) => return operation.go_on(slot),
+            Err(error) => Err(error),
+        },
         OperationKind::Dbsize => keyspace::dbsize(&operation).await,
         OperationKind::Watch => watch::watch(&operation).await,
         OperationKind::Unwatch => watch::unwatch(&operation).await,
@@ -172,6 +180,18 @@ impl Operation {
     /// From now on `request-deadline` does not end it.
     pub fn wait_for_ever(&self) {
         self.progress.timeless.set(true);
+    }
+
+    /// The request goes its way like any other, to the owner of `slot`; the operation is over.
+    fn go_on(self, slot: u16) {
+        let mut inner = self.session.inner();
+        inner.operation = None;
+        if let Some(cell) = inner.pending.cell(self.seq) {
+            cell.slot = slot;
+        }
+        drop(inner);
+        let errand = Errand::new(&self.session, self.seq, slot, self.command, self.resp);
+        self.worker.send(Parcel { errand, bytes: self.request.frame, aim: Aim::Table });
     }
 
     /// Answers the client.

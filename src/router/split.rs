@@ -134,9 +134,9 @@ impl<'a> PartBytes<'a> {
         }
     }
 
-    /// Part `part` of `plan`, cut from the request it was made for.
-    pub fn new(args: Args<'a>, plan: &'a SplitPlan, part: usize, step: usize) -> Self {
-        Self { args, name: name(&args), positions: Positions::Many(plan.positions(part)), step }
+    /// Part `part` of `plan`, cut from the request it was made for; `name` is that request's [`name`].
+    pub fn new(args: Args<'a>, name: &'a [u8], plan: &'a SplitPlan, part: usize, step: usize) -> Self {
+        Self { args, name, positions: Positions::Many(plan.positions(part)), step }
     }
 
     /// Length in bytes.
@@ -178,7 +178,7 @@ impl<'a> PartBytes<'a> {
 }
 
 /// The command's name with its length line.
-fn name<'a>(args: &Args<'a>) -> &'a [u8] {
+pub fn name<'a>(args: &Args<'a>) -> &'a [u8] {
     let start = memchr(b'\r', args.frame()).map_or(0, |at| at + 2);
     cut(args, start, args.spans().first())
 }

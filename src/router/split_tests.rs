@@ -46,7 +46,7 @@ impl Request {
 
 /// Part `part` as the node gets it.
 pub(crate) fn part_request(request: &Request, plan: &SplitPlan, part: usize, step: usize) -> Request {
-    written(&PartBytes::new(request.args(), plan, part, step))
+    written(&PartBytes::new(request.args(), name(&request.args()), plan, part, step))
 }
 
 fn written(part: &PartBytes<'_>) -> Request {

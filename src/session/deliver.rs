@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::pending::Merged;
 use super::{Session, SessionInner};
 use crate::backend::ticket::Errand;
 use crate::error::ProxyError;
@@ -33,11 +34,14 @@ impl Session {
     pub fn deliver_part(self: &Rc<Self>, errand: &Errand, frame: &[u8], shared: Option<&Bytes>) {
         let mut inner = self.inner();
         inner.window.learn(frame.len());
-        let taken = inner.pending.merge_part(errand.seq, |merge| merge.accept(errand.part, frame, shared));
+        let merged = inner.pending.merge_part(errand.seq, |merge| merge.accept(errand.part, frame, shared));
         // While parts are missing nothing can go out; what is large is charged at once.
-        let missing = inner.pending.cell(errand.seq).is_some_and(|cell| cell.is_open());
-        let uncharged = inner.footprint().saturating_sub(inner.charged);
-        if taken && (!missing || inner.order.is_some() || uncharged >= LARGE) {
+        let settles = match merged {
+            Merged::Unwanted => false,
+            Merged::Complete => true,
+            Merged::More => inner.order.is_some() || inner.pending.bytes() >= inner.charged + LARGE,
+        };
+        if settles {
             inner.settled_one(self, &self.worker);
         }
     }
@@ -86,8 +90,9 @@ impl SessionInner {
     /// An errand ends in an error of the proxy's own.
     pub fn fail(&mut self, session: &Rc<Session>, errand: &Errand, error: ProxyError) {
         let worker = session.worker();
-        let part =
-            errand.split && self.pending.merge_part(errand.seq, |merge| merge.fail_part(errand.part, error));
+        let part = errand.split
+            && self.pending.merge_part(errand.seq, |merge| merge.fail_part(errand.part, error))
+                != Merged::Unwanted;
         if part || self.pending.settle(errand.seq, &error_line(error)) {
             worker.counters.error(error);
             self.settled_one(session, worker);

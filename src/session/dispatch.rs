@@ -39,18 +39,21 @@ pub fn dispatch(session: &Rc<Session>, inner: &mut SessionInner, frame: Frame<'_
     worker.counters.in_flight(1);
     let command = match worker.commands.lookup(&args) {
         Lookup::Found(command) => command,
-        // Redis says so, as it says of the arity, before it asks for a password.
-        Lookup::UnknownCommand => {
-            inner.fail_transaction();
-            return inner.reply_text(session, unknown_command(&args));
-        }
-        Lookup::UnknownSubcommand(container) => {
-            inner.fail_transaction();
-            return inner.reply_text(session, unknown_subcommand(container, &args));
-        }
+        missing => match worker.topology.learned().lookup(missing, &args) {
+            Lookup::Found(command) => command,
+            // Redis says so, as it says of the arity, before it asks for a password.
+            Lookup::UnknownCommand => {
+                inner.fail_transaction();
+                return inner.reply_text(session, unknown_command(&args));
+            }
+            Lookup::UnknownSubcommand(container) => {
+                inner.fail_transaction();
+                return inner.reply_text(session, unknown_subcommand(container, &args));
+            }
+        },
     };
     worker.counters.command(command.id);
-    inner.client.last_command = Some(command.id);
+    inner.client.last_command = Some(command);
     if !command.arity_ok(args.len()) {
         inner.fail_transaction();
         if command.handling == Handling::Transaction(TransactionCommand::Exec) {
@@ -70,6 +73,7 @@ pub fn dispatch(session: &Rc<Session>, inner: &mut SessionInner, frame: Frame<'_
     }
     match command.handling_for(&args) {
         Handling::Route => super::route::route(session, inner, command, frame, &args),
+        Handling::Learned { asks } => super::learned::route(session, inner, (command, asks), frame, &args),
         Handling::Split(kind) => super::route::split(session, inner, (command, kind), frame, &args),
         Handling::Local(local) => super::local::answer(session, inner, (command, local), &args),
         Handling::Transaction(kind) => {

@@ -20,7 +20,7 @@ pub fn describe(worker: &WorkerContext, filter: &ListFilter) -> String {
     for session in worker.sessions.borrow().iter() {
         let inner = session.inner();
         if filter.matches(&inner.client) {
-            lines.push_str(&client_line(&inner.client, &inner.io(), worker.commands, now_ms));
+            lines.push_str(&client_line(&inner.client, &inner.io(), now_ms));
         }
     }
     lines

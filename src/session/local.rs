@@ -5,7 +5,10 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::dispatch::Frame;
 use super::{OTHER_LANE, Session, SessionInner};
+use crate::backend::ticket::NO_SLOT;
+use crate::command::learned::key_question;
 use crate::command::local::{After, Facts, Gauges, LocalEnv};
 use crate::command::{Command, LocalCommand};
 use crate::config::Secret;
@@ -23,7 +26,8 @@ pub fn answer(
     let worker = session.worker();
     let password = worker.process.config.client_password.as_ref().map(Secret::expose);
     let facts = &*worker.process;
-    let env = LocalEnv { table: worker.commands, password, facts };
+    let learned = worker.topology.learned();
+    let env = LocalEnv { table: worker.commands, learned: &learned, password, facts };
     if local == LocalCommand::Reset {
         inner.reset_modes(session);
     }
@@ -40,6 +44,10 @@ pub fn answer(
             inner.reply(session, command.class, &frame);
             inner.closing = Some(CloseReason::Quit);
             inner.wake();
+        }
+        After::AskNode => {
+            let frame = Frame { bytes: args.frame(), shared: None };
+            super::route::forward(session, inner, key_question(), frame, NO_SLOT);
         }
         After::ListClients(filter) => super::list::start(session, inner, command, filter),
     }
@@ -67,9 +75,13 @@ pub fn answer_queued(
 ) -> Vec<u8> {
     let worker = session.worker();
     let password = worker.process.config.client_password.as_ref().map(Secret::expose);
-    let env = LocalEnv { table: worker.commands, password, facts: &*worker.process };
+    let learned = worker.topology.learned();
+    let env = LocalEnv { table: worker.commands, learned: &learned, password, facts: &*worker.process };
     let mut frame = Vec::new();
-    crate::command::local::reply(&env, &mut inner.client, local, args, &mut frame);
+    if let After::AskNode = crate::command::local::reply(&env, &mut inner.client, local, args, &mut frame) {
+        let text = "ERR slotway: the keys of a learned command are a node's to tell, outside a transaction";
+        crate::protocol::encode::error(&mut frame, text);
+    }
     frame
 }
 

@@ -7,10 +7,12 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
 use std::task::Waker;
 
+pub mod cell;
 pub mod deliver;
 pub mod dispatch;
 pub mod expire;
 pub mod input;
+pub mod learned;
 pub mod list;
 pub mod local;
 pub mod modes;

@@ -7,10 +7,10 @@ use std::rc::Rc;
 
 use bytes::{Buf, Bytes};
 
+pub use super::cell::{Cell, CellState, Finished, Merged};
 use crate::backend::ticket::Errand;
 use crate::command::SplitKind;
 use crate::reply::merge::Merge;
-use crate::reply::splice::Splice;
 use crate::router::split::SplitPlan;
 use crate::telemetry::CommandClass;
 use crate::worker::outgoing::{LARGE, Outgoing};
@@ -18,59 +18,6 @@ use crate::worker::pool::BufferPool;
 
 /// The stash is compacted when it is larger than this and less than half alive.
 const STASH_COMPACT: usize = 64 << 10;
-
-/// What a cell holds.
-#[derive(Debug)]
-pub enum CellState {
-    /// Nothing yet: the request is at a node or waits for one.
-    Waiting,
-    /// Nothing yet; replies of our own go between the elements of the node's.
-    Splicing(Box<Splice>),
-    /// The parts of a split command; complete when none is left.
-    Merging(Box<Merge>),
-    /// A whole reply, at this place of the stash.
-    Stashed {
-        /// First byte.
-        start: usize,
-        /// Length in bytes.
-        len: usize,
-    },
-    /// A whole reply, not copied.
-    Large(Bytes),
-    /// The reply is coming in and passes through.
-    Flowing,
-}
-
-/// One request's place.
-#[derive(Debug)]
-pub struct Cell {
-    /// What it holds.
-    pub state: CellState,
-    /// Reply frames still to come before the cell is done; the cell holds its place meanwhile.
-    pub frames: u16,
-    /// Slot of the request's keys; `NO_SLOT` for none or several.
-    pub slot: u16,
-    /// For the duration histogram.
-    pub class: CommandClass,
-    /// The request was redirected and is held back for the sake of order.
-    pub held: bool,
-    /// When the request was read, on the worker's clock in microseconds.
-    pub arrived: u64,
-}
-
-impl Cell {
-    /// True while a node still owes something.
-    pub fn is_open(&self) -> bool {
-        match &self.state {
-            CellState::Waiting | CellState::Splicing(_) | CellState::Flowing => true,
-            CellState::Merging(merge) => !merge.is_complete(),
-            CellState::Stashed { .. } | CellState::Large(_) => false,
-        }
-    }
-}
-
-/// A request that was just finished: what the histograms want to know.
-pub type Finished = (CommandClass, u64);
 
 /// The cells of one session.
 #[derive(Debug, Default)]
@@ -249,17 +196,19 @@ impl Pending {
     }
 
     /// A part of a split command came in; `accept` puts it into the merge.
-    pub fn merge_part(&mut self, seq: u32, accept: impl FnOnce(&mut Merge)) -> bool {
-        let Some(Cell { state: CellState::Merging(merge), .. }) = self.cell(seq) else { return false };
+    pub fn merge_part(&mut self, seq: u32, accept: impl FnOnce(&mut Merge)) -> Merged {
+        let Some(Cell { state: CellState::Merging(merge), .. }) = self.cell(seq) else {
+            return Merged::Unwanted;
+        };
         if merge.is_complete() {
-            return false;
+            return Merged::Unwanted;
         }
         let before = merge.bytes();
         accept(merge);
         let (after, complete) = (merge.bytes(), merge.is_complete());
         self.held_bytes = self.held_bytes + after - before;
         self.open -= u32::from(complete);
-        true
+        if complete { Merged::Complete } else { Merged::More }
     }
 
     /// Has a request (or a part) with several keys of one slot answered key by key; the number of the

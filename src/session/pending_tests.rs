@@ -152,7 +152,8 @@ impl Both {
         let value = self.reply(seq, size);
         let frame = [b"*1\r\n", &value[..]].concat();
         let wanted = matches!(self.model(seq), Some(Model::Merging(..)));
-        assert_eq!(self.pending.merge_part(seq, |merge| merge.accept(part as u16, &frame, None)), wanted);
+        let merged = self.pending.merge_part(seq, |merge| merge.accept(part as u16, &frame, None));
+        assert_eq!(merged != Merged::Unwanted, wanted);
         let Some(Model::Merging(values, bytes)) = self.model(seq) else { return };
         if values[part].is_none() {
             values[part] = Some(value);
@@ -282,7 +283,8 @@ fn late_replies_are_swallowed() {
     assert_ne!(seq, next);
     assert!(!pending.answer(seq, b"+old\r\n", &mut out, &pool) && !pending.settle(seq, b"-ERR\r\n"));
     assert!(!pending.answer_large(seq, Bytes::from_static(b"+old\r\n"), &mut out));
-    assert!(!pending.merge_part(seq, |_| panic!("nobody wants it")) && !pending.begin_flow(seq));
+    let unwanted = pending.merge_part(seq, |_| panic!("nobody wants it"));
+    assert!(unwanted == Merged::Unwanted && !pending.begin_flow(seq));
     pending.end_flow(seq);
     assert!(pending.answer(next, b"+new\r\n", &mut out, &pool));
     assert!(!pending.answer(next, b"+twice\r\n", &mut out, &pool));
@@ -326,14 +328,20 @@ fn key_by_key() {
         assert!(
             pending.set_held(&part(0), true) && pending.set_held(&part(1), true) && !is_at_node(pending, 5)
         );
-        assert!(pending.merge_part(whole.seq, |merge| merge.accept(1, b"*1\r\n$1\r\nb\r\n", None)));
+        assert_eq!(
+            pending.merge_part(whole.seq, |merge| merge.accept(1, b"*1\r\n$1\r\nb\r\n", None)),
+            Merged::More
+        );
         assert_eq!((pending.open(), pending.bytes()), (1, 11));
         assert!(
             !pending.set_held(&part(1), false)
                 && pending.set_held(&part(0), false)
                 && pending.wants(&part(0))
         );
-        assert!(pending.merge_part(whole.seq, |merge| merge.accept(0, b"*1\r\n$-1\r\n", None)));
+        assert_eq!(
+            pending.merge_part(whole.seq, |merge| merge.accept(0, b"*1\r\n$-1\r\n", None)),
+            Merged::Complete
+        );
         assert_eq!(pending.open(), 0);
         let mut out = Outgoing::default();
         pending.drain(&mut out, &worker.pool, |_| ());

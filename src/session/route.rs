@@ -35,7 +35,7 @@ pub fn route(
 
 /// Gives the request a cell and sends it to the owner of `slot`.
 #[inline]
-fn forward(
+pub fn forward(
     session: &Rc<Session>,
     inner: &mut SessionInner,
     command: &'static Command,
@@ -75,7 +75,15 @@ pub fn slot_of_keys(
         // No keys, or arguments that no node accepts: any node gives the right answer.
         return Ok(NO_SLOT);
     }
-    let mut slots = keys.iter().map(|&index| slot_of(args.at(index as usize)));
+    common_slot(keys.iter().map(|&index| args.at(index as usize)))
+}
+
+/// The slot all these keys share; [`NO_SLOT`] without any.
+///
+/// # Errors
+/// They lie in several.
+pub fn common_slot<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Result<u16, CrossSlot> {
+    let mut slots = keys.map(slot_of);
     let Some(first) = slots.next() else { return Ok(NO_SLOT) };
     if slots.all(|slot| slot == first) { Ok(first) } else { Err(CrossSlot) }
 }
@@ -99,10 +107,11 @@ pub fn split(
     };
     let merge = Merge::new(kind, Rc::clone(&plan), !command.is_read_only(), worker.limits.merge_reply_bytes);
     let seq = inner.expect(session, command, NO_SLOT, CellState::Merging(Box::new(merge)));
+    let name = crate::router::split::name(args);
     for (part, part_plan) in plan.parts().iter().enumerate() {
         let errand = Errand::new(session, seq, NO_SLOT, command, inner.client.resp);
         let errand = errand.part(part as u16, part_plan.slot);
-        let bytes = PartBytes::new(*args, &plan, part, step);
+        let bytes = PartBytes::new(*args, name, &plan, part, step);
         worker.send_new(inner, errand, None, bytes.len(), |run| bytes.write(run));
     }
 }

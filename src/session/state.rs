@@ -56,8 +56,8 @@ pub struct ClientState {
     pub names: Option<Box<ClientNames>>,
     /// Commands received on this connection.
     pub commands: u64,
-    /// The last command received; an index into the command table.
-    pub last_command: Option<crate::command::CommandId>,
+    /// The last command received.
+    pub last_command: Option<&'static crate::command::Command>,
     /// When the last command was received, in milliseconds of the worker's clock.
     pub last_active_ms: u64,
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::dispatch::Frame;
+use super::learned::Told;
 use super::pending::CellState;
 use super::state::SessionMode;
 use super::{Session, SessionInner, local};
@@ -207,6 +208,11 @@ fn judge(
             Err(not_here("slotway answers it itself, and not at once"))
         }
         Handling::Local(local) => Ok((Queued::Local(local, OwnedRequest::new(args)), NO_SLOT)),
+        Handling::Learned { asks } => match super::learned::told(session, (command, asks), args) {
+            Told::Slot(slot) => Ok((Queued::Sent, slot)),
+            Told::CrossSlot => Err(Refused::CrossSlot),
+            Told::Nothing | Told::NoKey => Err(not_here("its keys cannot be told from its arguments")),
+        },
         Handling::Route | Handling::Split(_) | Handling::Operation(_) => {
             match super::route::slot_of_keys(session, command, args) {
                 Ok(slot) => Ok((Queued::Sent, slot)),

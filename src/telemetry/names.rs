@@ -54,7 +54,7 @@ metrics! {
     CLIENT_CLOSED = Counter "slotway_client_closed_total" ["reason"] "Client connections closed, by reason.";
     CLIENT_BYTES = Counter "slotway_client_bytes_total" ["direction"] "Bytes read from clients (in) and written to them (out).";
     IN_FLIGHT = Gauge "slotway_requests_in_flight" [] "Requests received and not yet answered.";
-    COMMANDS = Counter "slotway_commands_total" ["command"] "Commands received, by name; only those of the command table.";
+    COMMANDS = Counter "slotway_commands_total" ["command"] "Commands received, by name; those learned from the cluster together as `(learned)`.";
     ERRORS = Counter "slotway_errors_total" ["kind"] "Errors the proxy itself answered with, by kind.";
     REQUEST_DURATION = Histogram "slotway_request_duration_seconds" ["class"] "From a request's last byte read to its reply ready to be sent.";
     REQUEST_BACKEND_DURATION = Histogram "slotway_request_backend_duration_seconds" ["class"] "The nodes' share of it: from queued for a node to its reply.";
@@ -69,6 +69,7 @@ metrics! {
     TOPOLOGY_IGNORED = Gauge "slotway_topology_ignored_rows" ["reason"] "Rows of the last accepted view that get no traffic, by reason.";
     TOPOLOGY_DROPPED = Counter "slotway_topology_events_dropped_total" [] "Reports of workers dropped because the topology task's mailbox was full.";
     SLOTS_COVERED = Gauge "slotway_slots_covered" [] "How many of the 16384 slots have an owner.";
+    LEARNED = Gauge "slotway_learned_commands" [] "Commands learned from the cluster beside those that are built in.";
     PROCESS_CPU = Counter "process_cpu_seconds_total" [] "User and system CPU time.";
     PROCESS_RESIDENT = Gauge "process_resident_memory_bytes" [] "Resident memory.";
     PROCESS_VIRTUAL = Gauge "process_virtual_memory_bytes" [] "Virtual memory.";

@@ -36,6 +36,8 @@ pub struct TopologyGauges {
     pub events_dropped: u64,
     /// Slots that have an owner.
     pub slots_covered: u16,
+    /// Commands learned from the cluster.
+    pub learned: usize,
     /// Nodes the cluster knows now. Only these get series: a forgotten node's disappear.
     pub nodes: Vec<NodeGauge>,
 }
@@ -170,6 +172,7 @@ impl Telemetry {
         self.counter(&names::TOPOLOGY_DROPPED, &[], topology.events_dropped);
         self.counter(&names::BACKEND_EJECTIONS, &[], topology.ejections);
         self.gauge(&names::SLOTS_COVERED, f64::from(topology.slots_covered));
+        self.gauge(&names::LEARNED, topology.learned as f64);
         self.gauge(&names::WORKERS, self.workers.len() as f64);
     }
 

@@ -20,6 +20,7 @@ fn gauges(nodes: &[(u16, &str)]) -> TopologyGauges {
         ignored: vec![("fail", 1)],
         ejections: 3,
         events_dropped: 4,
+        learned: 1,
         slots_covered: 16384,
         nodes: nodes.collect(),
     }

@@ -13,6 +13,7 @@ use super::node::{Node, NodeId};
 use super::snapshot::Snapshot;
 use super::stats::{TopologyStats, Trigger};
 use super::table::SlotTable;
+use crate::command::LearnedTable;
 
 /// Events waiting for the topology task. More are dropped: whatever they ask for is pending then.
 const EVENTS_MAX: usize = 1_024;
@@ -58,6 +59,8 @@ pub struct Topology {
     pub(crate) reason: ArcSwapOption<String>,
     pub(crate) version: ArcSwapOption<String>,
     pub(crate) snapshot: ArcSwap<Snapshot>,
+    pub(crate) learned: ArcSwap<LearnedTable>,
+    pub(crate) commands_read: AtomicBool,
     stats: TopologyStats,
 }
 
@@ -76,6 +79,8 @@ impl Topology {
             reason: ArcSwapOption::from_pointee("the cluster has not been asked yet".to_owned()),
             version: ArcSwapOption::empty(),
             snapshot: ArcSwap::default(),
+            learned: ArcSwap::default(),
+            commands_read: AtomicBool::new(false),
             stats: TopologyStats::new(),
         };
         (Arc::new(topology), inbox)
@@ -144,11 +149,22 @@ impl Topology {
         self.version.load().as_deref().cloned()
     }
 
+    /// The commands the cluster has beyond the built-in ones, as far as they are believed.
+    pub fn learned(&self) -> Arc<LearnedTable> {
+        self.learned.load_full()
+    }
+
+    /// The cluster was asked for its commands once, whatever came of it; or learning is off.
+    pub fn commands_read(&self) -> bool {
+        self.commands_read.load(Ordering::Acquire)
+    }
+
     /// The cluster as shown to people and programs.
     pub fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot::clone(&self.snapshot.load());
         snapshot.ready = self.ready();
         snapshot.not_ready_reason = self.not_ready_reason();
+        snapshot.learned_commands = self.learned.load().len();
         snapshot.age_seconds = self.stats.age().map(|age| age.as_secs_f64());
         snapshot
     }

@@ -185,7 +185,8 @@ impl Link {
         self.stream.write_all(bytes).await.map_err(|e| LinkError::Lost(e.to_string()))
     }
 
-    async fn reply(&mut self) -> Result<Bytes, LinkError> {
+    /// The next reply, raw. Waits for it as long as the caller lets it.
+    pub(crate) async fn reply(&mut self) -> Result<Bytes, LinkError> {
         loop {
             if let Some(raw) = self.replies.next_raw()? {
                 return Ok(raw);

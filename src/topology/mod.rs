@@ -6,6 +6,8 @@
 //! and `merge` compare the views, `publish` makes the table. Everybody else holds the [`Topology`]
 //! handle: reads the table, reports events, watches the generation.
 //!
+//! `learn` reads the commands of nodes whose version or modules are new to us.
+//!
 //! # Which views count, and what they come to
 //!
 //! A single node's word can be wrong: it may be partitioned away, new, forgotten by the others,
@@ -53,6 +55,7 @@ mod fetch;
 mod handle;
 mod health;
 mod judge;
+mod learn;
 mod link;
 mod merge;
 mod parse;

@@ -7,6 +7,7 @@
 //! asked although the row is another node, the row's IP is used. Port 0 is no address.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use redis_protocol::resp2::types::{OwnedFrame, Resp2Frame};
 
@@ -18,10 +19,12 @@ use super::view::{Claim, ClusterInfo, Flags, Migration, Row, ServerInfo, View};
 pub(crate) const QUESTIONS: &[u8] = b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nSLOTS\r\n\
 *2\r\n$7\r\nCLUSTER\r\n$5\r\nNODES\r\n\
 *2\r\n$7\r\nCLUSTER\r\n$4\r\nINFO\r\n\
-*2\r\n$4\r\nINFO\r\n$6\r\nserver\r\n";
+*2\r\n$4\r\nINFO\r\n$6\r\nserver\r\n\
+*1\r\n$5\r\nHELLO\r\n\
+*2\r\n$7\r\nCOMMAND\r\n$5\r\nCOUNT\r\n";
 
 /// Replies owed for [`QUESTIONS`].
-pub(crate) const ANSWERS: usize = 4;
+pub(crate) const ANSWERS: usize = 6;
 
 /// Why a node's answers make no view. The texts are the node's own.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,10 +48,11 @@ pub(crate) enum ParseError {
 
 /// Makes a view of the [`ANSWERS`] answers of the node reached at `dialled`.
 ///
-/// INFO server is a courtesy (a least ACL may forbid it): an error there only leaves the version
-/// unknown. An error on any other question is an error.
+/// The last three are a courtesy (a least ACL may forbid them, an old server not know them): an error on INFO
+/// server only leaves the version unknown, one on HELLO or COMMAND COUNT leaves changes of the modules
+/// unnoticed. An error on any other question is an error.
 pub(crate) fn parse_view(dialled: &NodeAddr, answers: &[OwnedFrame]) -> Result<View, ParseError> {
-    let [slots, nodes, info, server] = answers else {
+    let [slots, nodes, info, server, hello, count] = answers else {
         return Err(ParseError::Form("number of answers"));
     };
     let slots = array(no_error(slots)?).ok_or(ParseError::Form("CLUSTER SLOTS"))?;
@@ -64,7 +68,8 @@ pub(crate) fn parse_view(dialled: &NodeAddr, answers: &[OwnedFrame]) -> Result<V
     let claims = slot_rows(slots, &my_id, dialled, &mut rows)?;
     fill_unknown_hosts(&my_id, dialled, &mut rows);
     let server = server_info(server.as_str().unwrap_or(""));
-    Ok(View { dialled: dialled.clone(), my_id, rows, claims, cluster: cluster_info(info), server })
+    let commands = commands_mark(&server, hello, count);
+    Ok(View { dialled: dialled.clone(), my_id, rows, claims, cluster: cluster_info(info), server, commands })
 }
 
 /// Sorts an error reply; `Ok` for any other reply.
@@ -330,4 +335,26 @@ fn server_info(text: &str) -> ServerInfo {
         }
     }
     info
+}
+
+// === HELLO, COMMAND COUNT ===
+
+/// Differs when the node's commands may differ: of its version, its modules (in any order) and the number
+/// of its commands. What the node did not tell makes no difference.
+fn commands_mark(server: &ServerInfo, hello: &OwnedFrame, count: &OwnedFrame) -> u64 {
+    let mut mark = DefaultHasher::new();
+    (&server.redis_version, &server.valkey_version).hash(&mut mark);
+    let fields = array(hello).unwrap_or(&[]).chunks_exact(2);
+    let modules = fields.filter(|pair| pair.first().and_then(OwnedFrame::as_str) == Some("modules"));
+    let modules = modules.filter_map(|pair| array(pair.get(1)?)).flatten();
+    let sum = modules.fold(0u64, |sum, module| {
+        let mut one = DefaultHasher::new();
+        module.hash(&mut one);
+        sum.wrapping_add(one.finish())
+    });
+    sum.hash(&mut mark);
+    if let OwnedFrame::Integer(count) = count {
+        count.hash(&mut mark);
+    }
+    mark.finish()
 }

@@ -3,7 +3,7 @@
 use redis_protocol::resp2::types::OwnedFrame::{self, Array, Error, Integer, Null};
 
 use super::parse::{ParseError, parse_view};
-use super::testkit::{addr, bulk, info, server};
+use super::testkit::{addr, bulk, info, server, untold};
 use super::view::View;
 
 fn row(first: i64, last: i64, nodes: Vec<OwnedFrame>) -> OwnedFrame {
@@ -15,7 +15,8 @@ fn endpoint(host: OwnedFrame, port: i64, id: &str, metadata: &[&str]) -> OwnedFr
 }
 
 fn view(dialled: &str, slots: Vec<OwnedFrame>, nodes: &str) -> View {
-    parse_view(&addr(dialled), &[Array(slots), bulk(nodes), info("ok", 3), server()]).unwrap()
+    let [hello, count] = untold();
+    parse_view(&addr(dialled), &[Array(slots), bulk(nodes), info("ok", 3), server(), hello, count]).unwrap()
 }
 
 fn at(view: &View, id: &str) -> String {
@@ -125,7 +126,9 @@ ff 10.0.0.6:0@0 slave aa 0 0 1 connected\n";
 fn valkey_version() {
     let valkey = bulk("redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.0.0\r\n");
     let nodes = bulk("aa 10.0.0.1:1@2,,tls-port=0,shard-id=5 myself,master - 0 0 1 connected 0-1\n");
-    let view = parse_view(&addr("10.0.0.1:1"), &[Array(vec![]), nodes, info("ok", 1), valkey]).unwrap();
+    let [hello, count] = untold();
+    let answers = [Array(vec![]), nodes, info("ok", 1), valkey, hello, count];
+    let view = parse_view(&addr("10.0.0.1:1"), &answers).unwrap();
     assert_eq!(view.server.valkey_version.as_deref(), Some("9.0.0"));
     assert!(view.rows["aa"].aliases.is_empty(), "an aux field is no host name");
 }
@@ -134,7 +137,8 @@ fn valkey_version() {
 fn errors_of_the_node() {
     let good = || bulk("aa 10.0.0.1:1@2 myself,master - 0 0 1 connected\n");
     let parse = |slots: OwnedFrame, nodes: OwnedFrame, server: OwnedFrame| {
-        parse_view(&addr("h:1"), &[slots, nodes, info("ok", 1), server]).map(|_| ())
+        let [hello, count] = untold();
+        parse_view(&addr("h:1"), &[slots, nodes, info("ok", 1), server, hello, count]).map(|_| ())
     };
     let error = |text: &str| Error(text.to_owned());
     let disabled = error("ERR This instance has cluster support disabled");
@@ -163,4 +167,29 @@ fn errors_of_the_node() {
         assert!(matches!(parse(slots.clone(), nodes, server()), Err(ParseError::Form(_))), "{slots:?}");
     }
     assert!(parse_view(&addr("h:1"), &[]).is_err());
+}
+
+#[test]
+fn commands_that_may_have_changed_are_noticed() {
+    let mark = |server: OwnedFrame, modules: &[&[&str]], count: OwnedFrame| {
+        let module = |fields: &&[&str]| Array(fields.iter().map(|field| bulk(field)).collect());
+        let modules = Array(modules.iter().map(module).collect());
+        let hello = Array(vec![bulk("id"), Integer(fastrand::i64(..)), bulk("modules"), modules]);
+        let nodes = bulk("aa 10.0.0.1:1@2 myself,master - 0 0 1 connected 0-1\n");
+        let answers = [Array(vec![]), nodes, info("ok", 1), server, hello, count];
+        parse_view(&addr("h:1"), &answers).unwrap().commands
+    };
+    let (one, two): (&[&str], &[&str]) = (&["name", "ft", "ver", "1"], &["name", "json", "ver", "1"]);
+    let usual = mark(server(), &[one, two], Integer(240));
+    assert_eq!(usual, mark(server(), &[two, one], Integer(240)), "neither order nor client id matter");
+    let newer = bulk("redis_version:8.0.0\r\n");
+    for other in [
+        mark(newer, &[one, two], Integer(240)),
+        mark(server(), &[one], Integer(240)),
+        mark(server(), &[&["name", "ft", "ver", "2"], two], Integer(240)),
+        mark(server(), &[one, two], Integer(241)),
+        mark(server(), &[one, two], Error("NOPERM".into())),
+    ] {
+        assert_ne!(usual, other);
+    }
 }

@@ -15,6 +15,7 @@ use super::agreed::Agreed;
 use super::control::{Fact, Report};
 use super::handle::{Event, Topology};
 use super::health::Down;
+use super::learn::Learner;
 use super::link::LinkError;
 use super::node::NodeId;
 use super::publish::Publisher;
@@ -49,6 +50,7 @@ pub struct TopologyTask {
     schedule: Schedule,
     agreed: Option<Rc<Agreed>>,
     watched: WatchList,
+    learner: Learner,
     round: Option<(Trigger, JoinHandle<Round>)>,
     uncovered_since: Option<Instant>,
     /// Base of the snapshot: agreed part and views, without health.
@@ -76,7 +78,8 @@ impl TopologyTask {
             publisher: Publisher::default(),
             schedule,
             agreed: None,
-            watched: WatchList::new(config, sender),
+            watched: WatchList::new(config.clone(), sender),
+            learner: Learner::new(config, shared.clone()),
             round: None,
             uncovered_since: None,
             last: Snapshot::default(),
@@ -93,6 +96,7 @@ impl TopologyTask {
                 Some(event) = self.events.recv() => self.on_event(event),
                 Some(report) = self.reports.recv() => self.on_report(report),
                 round = finished(&mut self.round) => self.on_round(round),
+                () = self.learner.step() => self.show(),
                 () = sleep_until(at.into()), if due.is_some() => {
                     if let Some((_, trigger)) = due {
                         self.start_round(trigger);
@@ -243,6 +247,7 @@ impl TopologyTask {
         let result = match round.judgement.outcome {
             Ok(agreed) => {
                 self.last = Snapshot::of(&agreed, |_| "").with_views(&round.views, &round.judgement.verdicts);
+                self.learner.see(&round.views, &round.judgement.verdicts, &agreed, now);
                 self.adopt(agreed, now)
             }
             Err(why) => {

@@ -32,6 +32,12 @@ pub struct TopologyConfig {
     /// Longest wait between two attempts at a node, or at the seeds, that fail
     /// (`probe-backoff-max`).
     pub probe_backoff_max: Duration,
+    /// Most definitions of commands learned over the life of the process; 0: none are
+    /// (`learned-commands-max`).
+    pub learned_max: usize,
+    /// Most bytes of these definitions, and of an answer they are taken from
+    /// (`learned-commands-bytes`).
+    pub learned_bytes: u64,
 }
 
 impl Default for TopologyConfig {
@@ -47,6 +53,8 @@ impl Default for TopologyConfig {
             node_silence_timeout: Duration::from_secs(7),
             eject_after_failures: 3,
             probe_backoff_max: Duration::from_secs(5),
+            learned_max: 2_000,
+            learned_bytes: 4 << 20,
         }
     }
 }

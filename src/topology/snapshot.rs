@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub server: Option<String>,
     /// Its own version.
     pub server_version: Option<String>,
+    /// Commands learned from the cluster beyond the built-in ones (0 where the service was not asked).
+    pub learned_commands: usize,
     /// The node whose view details were taken from.
     pub taken_from: Option<String>,
     /// Every node that was asked and what became of its view.

@@ -22,6 +22,11 @@ pub(crate) fn info(state: &str, epoch: u64) -> OwnedFrame {
     ))
 }
 
+/// What a node answers that tells nothing of its commands.
+pub(crate) fn untold() -> [OwnedFrame; 2] {
+    [OwnedFrame::Error("ERR unknown command".to_owned()), OwnedFrame::Error("NOPERM".to_owned())]
+}
+
 pub(crate) fn server() -> OwnedFrame {
     bulk("# Server\r\nredis_version:7.0.15\r\n")
 }
@@ -128,7 +133,9 @@ impl Says {
             }
         }
         let me = self.nodes.iter().find(|n| n.id == self.me).unwrap();
-        let answers = [OwnedFrame::Array(rows), bulk(&lines), info(self.state, self.epoch), server()];
+        let [hello, count] = untold();
+        let answers =
+            [OwnedFrame::Array(rows), bulk(&lines), info(self.state, self.epoch), server(), hello, count];
         parse_view(&addr(&me.addr), &answers).unwrap()
     }
 }

@@ -1,5 +1,5 @@
 //! What one node says about the cluster: the contents of CLUSTER NODES, CLUSTER SLOTS, CLUSTER INFO
-//! and INFO server, asked in one write. Data only; `parse` fills it, `judge` compares it.
+//! INFO server, and what tells whether its commands are still the same, asked in one write. Data only; `parse` fills it, `judge` compares it.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +20,8 @@ pub(crate) struct View {
     pub cluster: ClusterInfo,
     /// INFO server.
     pub server: ServerInfo,
+    /// Differs when the commands of the node may differ.
+    pub commands: u64,
 }
 
 /// One line of CLUSTER NODES, with the address CLUSTER SLOTS prefers.

@@ -25,16 +25,30 @@ const DEPTH_MAX: usize = 8;
 pub(crate) struct WireError(pub(crate) &'static str);
 
 /// Bytes of one connection and how far they were looked at.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Replies {
     buffer: BytesMut,
+    bytes_max: usize,
+    depth_max: usize,
     /// Everything before belongs to the reply under way and was looked at.
     seen: usize,
     /// Elements still missing in each open array, outermost first.
     open: Vec<u64>,
 }
 
+impl Default for Replies {
+    fn default() -> Self {
+        Self::bounded(REPLY_BYTES_MAX, DEPTH_MAX)
+    }
+}
+
 impl Replies {
+    /// Takes replies of at most `bytes_max` bytes, nested at most `depth_max` deep.
+    pub(crate) fn bounded(bytes_max: usize, depth_max: usize) -> Self {
+        let bytes_max = bytes_max.min(REPLY_BYTES_MAX);
+        Self { buffer: BytesMut::new(), bytes_max, depth_max, seen: 0, open: Vec::new() }
+    }
+
     /// Where a read appends.
     pub(crate) fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
@@ -44,11 +58,14 @@ impl Replies {
     pub(crate) fn next_raw(&mut self) -> Result<Option<Bytes>, WireError> {
         loop {
             let Some(done) = self.element()? else {
-                if self.buffer.len() > REPLY_BYTES_MAX {
+                if self.buffer.len() > self.bytes_max {
                     return Err(WireError("too long"));
                 }
                 return Ok(None);
             };
+            if done && self.seen > self.bytes_max {
+                return Err(WireError("too long"));
+            }
             if done {
                 let end = std::mem::take(&mut self.seen);
                 let raw = self.buffer.copy_to_bytes(end);
@@ -75,7 +92,7 @@ impl Replies {
                 if let Some(bulk) = count(value)? {
                     length += bulk + 2;
                 }
-                if length > REPLY_BYTES_MAX {
+                if length > self.bytes_max {
                     return Err(WireError("too long"));
                 }
                 if rest.len() < length {
@@ -86,7 +103,7 @@ impl Replies {
                 if let Some(items @ 1..) = count(value)? {
                     self.seen += length;
                     self.open.push(items as u64);
-                    return if self.open.len() > DEPTH_MAX {
+                    return if self.open.len() > self.depth_max {
                         Err(WireError("too deep"))
                     } else {
                         Ok(Some(false))

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use slotway::command::local::{self, After, ClientIo, Facts, Gauges, LocalEnv};
-use slotway::command::{CommandTable, Handling, Lookup};
+use slotway::command::{CommandTable, Handling, LearnedTable, Lookup};
 use slotway::protocol::encode;
 use slotway::session::state::{ClientState, Resp, SessionMode};
 
@@ -78,12 +78,13 @@ impl Ours {
         let Handling::Local(local) = command.handling_for(&args) else {
             panic!("{} is not local", command.name)
         };
-        self.client.last_command = Some(command.id);
+        self.client.last_command = Some(command);
         let facts = FixedFacts(self.version.clone());
-        let env = LocalEnv { table, password: self.password, facts: &facts };
+        let learned = LearnedTable::default();
+        let env = LocalEnv { table, learned: &learned, password: self.password, facts: &facts };
         let after = local::reply(&env, &mut self.client, local, &args, &mut out);
         if let After::ListClients(filter) = &after {
-            let line = local::client_line(&self.client, &ClientIo::default(), table, 0);
+            let line = local::client_line(&self.client, &ClientIo::default(), 0);
             let lines = if filter.matches(&self.client) { line } else { String::new() };
             local::encode_client_list(&mut out, self.client.resp, &lines);
         }

@@ -2,7 +2,6 @@
 
 mod auth;
 mod commands;
-mod differential;
 mod forms;
 mod framing;
 mod harness;

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use super::{SYNTAX_ERROR, integer, quoted};
-use crate::command::CommandTable;
 use crate::protocol::encode;
 use crate::protocol::request::Args;
 use crate::session::state::{ClientState, Resp, SessionMode};
@@ -98,9 +97,9 @@ impl ListFilter {
 // === a line ===
 
 /// One line of CLIENT LIST, with its line end. `now_ms` is on the clock of `last_active_ms`.
-pub fn client_line(client: &ClientState, io: &ClientIo, table: &CommandTable, now_ms: u64) -> String {
+pub fn client_line(client: &ClientState, io: &ClientIo, now_ms: u64) -> String {
     let names = client.names.as_deref().cloned().unwrap_or_default();
-    let command = client.last_command.and_then(|id| table.get(id)).map_or("NULL", |command| command.name);
+    let command = client.last_command.map_or("NULL", |command| command.entry.name.as_str());
     let multi = if client.mode == SessionMode::Multi { io.queued as i64 } else { -1 };
     let resp = if client.resp == Resp::V3 { 3 } else { 2 };
     format!(

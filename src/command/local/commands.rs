@@ -1,10 +1,10 @@
 //! COMMAND and its subcommands, from the command table: every command, also those refused here, because
-//! clients look up where keys stand.
+//! clients look up where keys stand. Learned commands are among them; what their keys are the nodes know best.
 
-use super::{LocalEnv, SYNTAX_ERROR, docs, glob, help};
+use super::{After, LocalEnv, SYNTAX_ERROR, docs, glob, help};
 use crate::command::data::{Begin, Find, KeySpec};
 use crate::command::keys::{KeyError, keys_with_use};
-use crate::command::{Command, CommandTable, Lookup};
+use crate::command::{Command, CommandTable, LearnedTable, Lookup};
 use crate::protocol::encode;
 use crate::protocol::request::Args;
 use crate::session::state::Resp;
@@ -30,47 +30,74 @@ const HELP: &[&str] = &[
     "    Names of commands.",
 ];
 
-pub(super) fn reply(env: &LocalEnv<'_>, resp: Resp, args: &Args, out: &mut Vec<u8>) {
-    let table = env.table;
-    let is = |word: &str| args.at(1).eq_ignore_ascii_case(word.as_bytes());
-    if args.len() == 1 {
-        all(table, resp, out);
-    } else if is("COUNT") {
-        encode::integer(out, top_level(table).count() as i64);
-    } else if is("INFO") {
-        info(table, resp, args, out);
-    } else if is("DOCS") {
-        docs::reply(table, resp, args, out);
-    } else if is("LIST") {
-        list(table, args, out);
-    } else if is("GETKEYS") {
-        keys(table, None, args, out);
-    } else if is("GETKEYSANDFLAGS") {
-        keys(table, Some(resp), args, out);
-    } else {
-        help(out, "COMMAND", HELP);
+/// All commands there are, built in and learned.
+#[derive(Clone, Copy)]
+pub(super) struct Catalog<'a> {
+    pub table: &'a CommandTable,
+    pub learned: &'a LearnedTable,
+}
+
+impl<'a> Catalog<'a> {
+    /// What COMMAND counts and lists: everything but subcommands.
+    pub fn top_level(self) -> impl Iterator<Item = &'a Command> {
+        self.all().filter(|command| command.container.is_none())
+    }
+
+    /// All of them, subcommands too.
+    fn all(self) -> impl Iterator<Item = &'a Command> {
+        self.table.iter().chain(self.learned.iter().map(|command| -> &'a Command { command }))
+    }
+
+    /// A command by its full name.
+    pub fn by_name(self, name: &[u8]) -> Option<&'a Command> {
+        self.table.by_name(name).or_else(|| self.learned.by_name(name))
+    }
+
+    /// The subcommands of a container.
+    pub fn subcommands(self, container: &'a Command) -> impl Iterator<Item = &'a Command> {
+        let built_in = container.subcommands.iter().filter_map(move |&id| self.table.get(id));
+        let learned = self.learned.subcommands(container.name);
+        built_in.chain(learned.map(|command| -> &'a Command { command }))
     }
 }
 
-/// What COMMAND counts and lists: commands of the server the table comes from, without subcommands.
-pub(super) fn top_level(table: &CommandTable) -> impl Iterator<Item = &Command> {
-    table.iter().filter(|command| command.container.is_none())
+pub(super) fn reply(env: &LocalEnv<'_>, resp: Resp, args: &Args, out: &mut Vec<u8>) -> After {
+    let catalog = Catalog { table: env.table, learned: env.learned };
+    let is = |word: &str| args.at(1).eq_ignore_ascii_case(word.as_bytes());
+    if args.len() == 1 {
+        all(catalog, resp, out);
+    } else if is("COUNT") {
+        encode::integer(out, catalog.top_level().count() as i64);
+    } else if is("INFO") {
+        info(catalog, resp, args, out);
+    } else if is("DOCS") {
+        docs::reply(catalog, resp, args, out);
+    } else if is("LIST") {
+        list(catalog, args, out);
+    } else if is("GETKEYS") {
+        return keys(env, None, args, out);
+    } else if is("GETKEYSANDFLAGS") {
+        return keys(env, Some(resp), args, out);
+    } else {
+        help(out, "COMMAND", HELP);
+    }
+    After::Continue
 }
 
-fn all(table: &CommandTable, resp: Resp, out: &mut Vec<u8>) {
-    encode::array(out, top_level(table).count());
-    top_level(table).for_each(|command| entry(table, command, resp, out));
+fn all(catalog: Catalog<'_>, resp: Resp, out: &mut Vec<u8>) {
+    encode::array(out, catalog.top_level().count());
+    catalog.top_level().for_each(|command| entry(catalog, command, resp, out));
 }
 
-fn info(table: &CommandTable, resp: Resp, args: &Args, out: &mut Vec<u8>) {
+fn info(catalog: Catalog<'_>, resp: Resp, args: &Args, out: &mut Vec<u8>) {
     match args.len() - 2 {
-        0 => all(table, resp, out),
+        0 => all(catalog, resp, out),
         count if count > NAMES_MAX => encode::error(out, TOO_MANY_NAMES),
         count => {
             encode::array(out, count);
             for name in args.iter().skip(2) {
-                match table.by_name(name) {
-                    Some(command) => entry(table, command, resp, out),
+                match catalog.by_name(name) {
+                    Some(command) => entry(catalog, command, resp, out),
                     None => encode::null(out, resp),
                 }
             }
@@ -78,7 +105,7 @@ fn info(table: &CommandTable, resp: Resp, args: &Args, out: &mut Vec<u8>) {
     }
 }
 
-fn entry(table: &CommandTable, command: &Command, resp: Resp, out: &mut Vec<u8>) {
+fn entry(catalog: Catalog<'_>, command: &Command, resp: Resp, out: &mut Vec<u8>) {
     let entry = &command.entry;
     encode::array(out, 10);
     encode::bulk(out, &entry.name);
@@ -93,12 +120,12 @@ fn entry(table: &CommandTable, command: &Command, resp: Resp, out: &mut Vec<u8>)
     encode::set(out, resp, entry.keys.len());
     entry.keys.iter().for_each(|spec| key_spec(spec, resp, out));
     // Redis sends the empty list of subcommands as a set, any other as an array.
-    match command.subcommands.len() {
+    match catalog.subcommands(command).count() {
         0 => encode::set(out, resp, 0),
         count => encode::array(out, count),
     }
-    for subcommand in command.subcommands.iter().filter_map(|&id| table.get(id)) {
-        self::entry(table, subcommand, resp, out);
+    for subcommand in catalog.subcommands(command) {
+        self::entry(catalog, subcommand, resp, out);
     }
 }
 
@@ -158,12 +185,15 @@ fn number(name: &str, value: i32, out: &mut Vec<u8>) {
 }
 
 /// All names, subcommands too, unless a filter leaves some out.
-fn list(table: &CommandTable, args: &Args, out: &mut Vec<u8>) {
+fn list(catalog: Catalog<'_>, args: &Args, out: &mut Vec<u8>) {
     let (by, value) = (args.at(3), args.at(4));
     let filter: &dyn Fn(&Command) -> bool = match args.len() {
         2 => &|_| true,
         5 if args.at(2).eq_ignore_ascii_case(b"FILTERBY") => match () {
-            () if by.eq_ignore_ascii_case(b"MODULE") => &|_| false,
+            () if by.eq_ignore_ascii_case(b"MODULE") => &|command| {
+                let module = catalog.learned.docs(command.name).and_then(|docs| docs.module.as_ref());
+                module.is_some_and(|module| module.as_bytes().eq_ignore_ascii_case(value))
+            },
             () if by.eq_ignore_ascii_case(b"PATTERN") => {
                 &|command| glob::matches(value, command.name.as_bytes())
             }
@@ -176,21 +206,29 @@ fn list(table: &CommandTable, args: &Args, out: &mut Vec<u8>) {
         _ => return encode::error(out, SYNTAX_ERROR),
     };
     let names: Vec<&str> =
-        table.iter().filter(|command| filter(command)).map(|command| command.name).collect();
+        catalog.all().filter(|command| filter(command)).map(|command| command.entry.name.as_str()).collect();
     encode::array(out, names.len());
     names.iter().for_each(|name| encode::bulk(out, name));
 }
 
 /// GETKEYS; with `flags` in that version GETKEYSANDFLAGS.
-fn keys(table: &'static CommandTable, flags: Option<Resp>, args: &Args, out: &mut Vec<u8>) {
+fn keys(env: &LocalEnv<'_>, flags: Option<Resp>, args: &Args, out: &mut Vec<u8>) -> After {
     let inner = Args::new(args.frame(), args.spans().get(2..).unwrap_or_default());
-    let Lookup::Found(command) = table.lookup(&inner) else {
-        return encode::error(out, "ERR Invalid command specified");
+    let command = match env.table.lookup(&inner) {
+        Lookup::Found(command) => command,
+        missing => {
+            if let Lookup::Found(_) = env.learned.lookup(missing, &inner) {
+                return After::AskNode;
+            }
+            encode::error(out, "ERR Invalid command specified");
+            return After::Continue;
+        }
     };
     let keys = match keys_with_use(command, &inner) {
         Ok(keys) => keys,
         Err(error @ (KeyError::NoKeys | KeyError::Arity | KeyError::Invalid)) => {
-            return encode::error(out, error.to_string());
+            encode::error(out, error.to_string());
+            return After::Continue;
         }
     };
     encode::array(out, keys.len());
@@ -203,4 +241,5 @@ fn keys(table: &'static CommandTable, flags: Option<Resp>, args: &Args, out: &mu
             encode::bulk(out, inner.at(index as usize));
         }
     }
+    After::Continue
 }

@@ -1,40 +1,43 @@
 //! COMMAND DOCS.
 
-use super::commands::{NAMES_MAX, TOO_MANY_NAMES, top_level, words};
+use super::commands::{Catalog, NAMES_MAX, TOO_MANY_NAMES, words};
+use crate::command::Command;
 use crate::command::data::{self, Argument, Docs};
-use crate::command::{Command, CommandTable};
 use crate::protocol::encode;
 use crate::protocol::request::Args;
 use crate::session::state::Resp;
 
 /// Documentation of the commands named, or of all; names it does not know are left out.
-pub(super) fn reply(table: &CommandTable, resp: Resp, args: &Args, out: &mut Vec<u8>) {
+pub(super) fn reply(catalog: Catalog<'_>, resp: Resp, args: &Args, out: &mut Vec<u8>) {
     if args.len() - 2 > NAMES_MAX {
         return encode::error(out, TOO_MANY_NAMES);
     }
     let commands: Vec<&Command> = match args.len() {
-        2 => top_level(table).collect(),
-        _ => args.iter().skip(2).filter_map(|name| table.by_name(name)).collect(),
+        2 => catalog.top_level().collect(),
+        _ => args.iter().skip(2).filter_map(|name| catalog.by_name(name)).collect(),
     };
     let known: Vec<_> =
-        commands.into_iter().filter_map(|command| Some((command, docs_of(command)?))).collect();
+        commands.into_iter().filter_map(|command| Some((command, docs_of(catalog, command)?))).collect();
     encode::map(out, resp, known.len());
-    known.iter().for_each(|(command, docs)| entry(table, command, docs, resp, out));
+    known.iter().for_each(|(command, docs)| entry(catalog, command, docs, resp, out));
 }
 
-fn docs_of(command: &Command) -> Option<&'static Docs> {
-    data::docs().get(command.name)
+fn docs_of<'a>(catalog: Catalog<'a>, command: &Command) -> Option<&'a Docs> {
+    data::docs().get(command.name).or_else(|| catalog.learned.docs(command.name))
 }
 
-fn entry(table: &CommandTable, command: &Command, docs: &Docs, resp: Resp, out: &mut Vec<u8>) {
-    let subcommands: Vec<_> = command
-        .subcommands
-        .iter()
-        .filter_map(|&id| table.get(id))
-        .filter_map(|command| Some((command, docs_of(command)?)))
+fn entry(catalog: Catalog<'_>, command: &Command, docs: &Docs, resp: Resp, out: &mut Vec<u8>) {
+    let subcommands: Vec<_> = catalog
+        .subcommands(command)
+        .filter_map(|command| Some((command, docs_of(catalog, command)?)))
         .collect();
-    encode::bulk(out, command.name);
-    let texts = [("complexity", &docs.complexity)];
+    encode::bulk(out, &command.entry.name);
+    // A module may say nothing of its commands.
+    let heads: Vec<_> = [("summary", &docs.summary), ("since", &docs.since), ("group", &docs.group)]
+        .into_iter()
+        .filter(|(_, text)| !text.is_empty())
+        .collect();
+    let texts = [("complexity", &docs.complexity), ("module", &docs.module)];
     let later = [("deprecated_since", &docs.deprecated_since), ("replaced_by", &docs.replaced_by)];
     let lists = [
         docs.doc_flags.is_empty(),
@@ -43,10 +46,8 @@ fn entry(table: &CommandTable, command: &Command, docs: &Docs, resp: Resp, out: 
         subcommands.is_empty(),
     ];
     let given = texts.iter().chain(&later).filter(|(_, text)| text.is_some()).count();
-    encode::map(out, resp, 3 + given + lists.iter().filter(|empty| !**empty).count());
-    field("summary", &docs.summary, out);
-    field("since", &docs.since, out);
-    field("group", &docs.group, out);
+    encode::map(out, resp, heads.len() + given + lists.iter().filter(|empty| !**empty).count());
+    heads.iter().for_each(|(name, text)| field(name, text, out));
     texts.iter().for_each(|(name, text)| optional(name, text, out));
     if !docs.doc_flags.is_empty() {
         encode::bulk(out, "doc_flags");
@@ -67,7 +68,7 @@ fn entry(table: &CommandTable, command: &Command, docs: &Docs, resp: Resp, out: 
         encode::bulk(out, "subcommands");
         encode::map(out, resp, subcommands.len());
         for (command, docs) in subcommands {
-            self::entry(table, command, docs, resp, out);
+            self::entry(catalog, command, docs, resp, out);
         }
     }
 }

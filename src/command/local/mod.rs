@@ -17,7 +17,7 @@ pub use client_list::{ClientIo, ClientKind, ListFilter, client_line, encode_clie
 
 use std::time::Instant;
 
-use super::{CommandTable, LocalCommand};
+use super::{CommandTable, LearnedTable, LocalCommand};
 use crate::protocol::request::Args;
 use crate::session::state::ClientState;
 
@@ -26,6 +26,8 @@ use crate::session::state::ClientState;
 pub struct LocalEnv<'a> {
     /// The command table.
     pub table: &'static CommandTable,
+    /// What the cluster has beyond it.
+    pub learned: &'a LearnedTable,
     /// What clients must AUTH with; `None` where they need not.
     pub password: Option<&'a [u8]>,
     /// What HELLO and INFO tell of the process.
@@ -74,6 +76,8 @@ pub enum After {
     Continue,
     /// Deliver the reply, then close the connection.
     Close,
+    /// Nothing is written: any node can answer the request as it is, and nobody else as well.
+    AskNode,
     /// CLIENT LIST, and CLIENT INFO with one's own id. Nothing is written yet: collect `client_line` of the clients that match, of all workers, and
     /// answer with `encode_client_list`.
     ListClients(ListFilter),
@@ -98,7 +102,7 @@ pub fn reply(
         LocalCommand::Time => connection::time(out),
         LocalCommand::Hello => auth::hello(env, client, args, out),
         LocalCommand::Auth => auth::auth(env, client, args, out),
-        LocalCommand::Command => commands::reply(env, client.resp, args, out),
+        LocalCommand::Command => return commands::reply(env, client.resp, args, out),
         LocalCommand::Client => return client::reply(client, args, out),
         LocalCommand::Info => info::reply(env, client.resp, args, out),
         LocalCommand::Cluster => cluster::reply(args, out),

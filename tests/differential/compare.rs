@@ -1,0 +1,281 @@
+//! When two replies are the same. Byte for byte; what is unordered, random or a time by nature is
+//! compared as strictly as its nature allows. The table's tips say which replies those are.
+
+use slotway::command::Command;
+
+use crate::support::resp::{Value, parse};
+
+/// How the replies of a request are compared where they are not equal.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rule {
+    /// They must be equal.
+    Exact,
+    /// Elements (of this many values each) in any order, at every level.
+    Sorted(usize),
+    /// Integers, and texts that are integers, may differ by this much; a negative one may not.
+    Near(i64),
+    /// As `Sorted` if it is the whole collection, else the same form.
+    Scan(usize),
+    /// A cursor and elements.
+    Part,
+    /// As many random members of the collection that the request before asked for.
+    Random,
+    /// The same form: types and lengths of aggregates.
+    Form,
+    /// The same type at the top.
+    Kind,
+    /// No more than that both are replies.
+    Anything,
+    /// Equal as the rule says, or one of these errors in its place.
+    Refused(&'static [&'static str], Box<Rule>),
+    /// EXEC: element by element.
+    Each(Vec<Rule>),
+}
+
+/// Commands whose replies depend on more than the tips tell, or on less.
+const RULES: &[(&str, Rule)] = &[
+    // The tip says it may change between versions; here both are one version.
+    ("object|encoding", Rule::Exact),
+    ("object|refcount", Rule::Exact),
+    ("xtrim", Rule::Exact),
+    ("ttl", Rule::Near(30)),
+    ("pttl", Rule::Near(30_000)),
+    ("expiretime", Rule::Near(30)),
+    ("pexpiretime", Rule::Near(30_000)),
+    ("object|idletime", Rule::Near(30)),
+    ("object|freq", Rule::Near(255)),
+    ("time", Rule::Near(i64::MAX)),
+    ("xpending", Rule::Near(30_000)),
+    ("xinfo|consumers", Rule::Near(30_000)),
+    ("xinfo|stream", Rule::Near(30_000)),
+    ("xclaim", Rule::Exact),
+    ("xautoclaim", Rule::Exact),
+    ("hgetall", Rule::Sorted(2)),
+    ("hscan", Rule::Scan(2)),
+    ("zscan", Rule::Scan(2)),
+    ("sscan", Rule::Scan(1)),
+    ("scan", Rule::Scan(1)),
+    ("spop", Rule::Random),
+    ("srandmember", Rule::Random),
+    ("hrandfield", Rule::Random),
+    ("zrandmember", Rule::Random),
+    ("randomkey", Rule::Random),
+    // Random drawings.
+    ("lolwut", Rule::Kind),
+    ("acl|genpass", Rule::Form),
+    ("config|get", Rule::Sorted(2)),
+    ("pubsub|channels", Rule::Sorted(1)),
+    ("pubsub|shardchannels", Rule::Sorted(1)),
+    // Without names: one reply for each subscription, in the order of a hash table.
+    ("unsubscribe", Rule::Form),
+    ("punsubscribe", Rule::Form),
+    ("sunsubscribe", Rule::Form),
+    ("client|trackinginfo", Rule::Sorted(1)),
+];
+
+/// What the cluster's nodes answer to scripts that reach beyond the keys they were given.
+const FOREIGN_KEY: &str = "ERR Script attempted to access a non local key in a cluster node";
+const NO_SCRIPT: &str = "NOSCRIPT No matching script. Please use EVAL.";
+
+/// How far a documented difference may go, where less than "anything" can be said.
+fn difference(name: &str, usual: Rule) -> Rule {
+    let refused = |texts: &'static [&'static str]| Rule::Refused(texts, Box::new(usual));
+    match name {
+        // A skiplist's levels are random, and with them what it takes.
+        "memory|usage" => Rule::Near(i64::MAX),
+        "hello" | "client|id" | "publish" | "spublish" | "wait" => Rule::Near(i64::MAX),
+        "info" => Rule::Kind,
+        "select" => refused(&["ERR SELECT is not allowed in cluster mode"]),
+        "copy" => refused(&["ERR Copying to another database is not allowed in cluster mode"]),
+        "sort" | "sort_ro" => refused(&[
+            "ERR BY option of SORT denied in Cluster mode.",
+            "ERR GET option of SORT denied in Cluster mode.",
+        ]),
+        "eval" | "eval_ro" | "fcall" | "fcall_ro" => refused(&[FOREIGN_KEY]),
+        "evalsha" | "evalsha_ro" => refused(&[FOREIGN_KEY, NO_SCRIPT]),
+        _ => Rule::Anything,
+    }
+}
+
+impl Rule {
+    /// For a request of `command` whose reply differs as documented.
+    pub fn of_difference(command: &Command, args: &[Vec<u8>]) -> Rule {
+        difference(command.name, Rule::of(command, args))
+    }
+
+    /// For a request of `command`.
+    pub fn of(command: &Command, args: &[Vec<u8>]) -> Rule {
+        if let Some((_, rule)) = RULES.iter().find(|(name, _)| *name == command.name) {
+            let cursor = args.get(if command.name == "scan" { 1 } else { 2 });
+            return match rule {
+                // Nobody gave that cursor out: it means something else to each server.
+                Rule::Scan(_) if cursor.is_some_and(|cursor| cursor != b"0") => Rule::Part,
+                rule => rule.clone(),
+            };
+        }
+        let has = |word: &str| args.iter().any(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
+        match command.name {
+            "xadd" if !has("*") => Rule::Exact,
+            // A set that is not sorted comes in the order of its hash table, a part of it is any part.
+            "sort" | "sort_ro" if has("BY") && has("LIMIT") => Rule::Form,
+            "sort" | "sort_ro" if has("BY") => Rule::Sorted(1),
+            _ => {
+                let tip = |wanted: &str| command.entry.tips.iter().any(|tip| tip == wanted);
+                match (tip("nondeterministic_output"), tip("nondeterministic_output_order")) {
+                    (_, true) => Rule::Sorted(1),
+                    (true, _) => Rule::Form,
+                    (false, false) => Rule::Exact,
+                }
+            }
+        }
+    }
+
+    /// True if `got` is not the same as `want`; `whole` is the collection random members come from.
+    pub fn differs(&self, want: &[u8], got: &[u8], whole: Option<&[u8]>) -> bool {
+        want != got && !self.same(&parse(want), &parse(got), whole)
+    }
+
+    fn same(&self, want: &Value, got: &Value, whole: Option<&[u8]>) -> bool {
+        match self {
+            _ if want == got => true,
+            Rule::Anything => true,
+            Rule::Refused(texts, rule) => {
+                let refused =
+                    matches!(got, Value::Error(error) if texts.iter().any(|t| error.starts_with(t)));
+                refused || rule.same(want, got, whole)
+            }
+            Rule::Each(rules) => match (want, got) {
+                (Value::Array(want), Value::Array(got)) => {
+                    want.len() == got.len()
+                        && want.len() == rules.len()
+                        && (0..want.len()).all(|i| rules[i].same(&want[i], &got[i], None))
+                }
+                _ => false,
+            },
+            // An error is no reply of the command's: there is nothing unordered or random in it.
+            _ if want.is_error() || got.is_error() => false,
+            Rule::Exact => false,
+            Rule::Sorted(group) => sorted(want, *group) == sorted(got, *group),
+            Rule::Near(limit) => near(want, got, *limit),
+            Rule::Scan(group) => scans(want, got, *group),
+            Rule::Part => page(want).is_some() && page(got).is_some(),
+            Rule::Random => random(want, got, whole),
+            Rule::Form => alike(want, got),
+            Rule::Kind => std::mem::discriminant(want) == std::mem::discriminant(got),
+        }
+    }
+}
+
+/// The value with everything unordered put in order, so that order counts no more.
+fn sorted(value: &Value, group: usize) -> String {
+    let all = |items: &[Value]| -> Vec<String> {
+        let whole = if group > 1 && items.len() % group == 0 { group } else { 1 };
+        let mut texts: Vec<String> = items
+            .chunks(whole)
+            .map(|chunk| chunk.iter().map(|item| sorted(item, group)).collect::<Vec<_>>().join(" "))
+            .collect();
+        texts.sort();
+        texts
+    };
+    match value {
+        Value::Array(items) => format!("array{:?}", all(items)),
+        Value::Set(items) => format!("set{:?}", all(items)),
+        Value::Push(items) => format!("push{:?}", all(items)),
+        Value::Map(pairs) => {
+            let mut texts: Vec<String> =
+                pairs.iter().map(|(k, v)| format!("{}: {}", sorted(k, group), sorted(v, group))).collect();
+            texts.sort();
+            format!("map{texts:?}")
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+/// The elements of an aggregate, flat for maps; `None` for what is none.
+fn elements(value: &Value) -> Option<Vec<&Value>> {
+    match value {
+        Value::Array(items) | Value::Set(items) | Value::Push(items) => Some(items.iter().collect()),
+        Value::Map(pairs) => Some(pairs.iter().flat_map(|(k, v)| [k, v]).collect()),
+        _ => None,
+    }
+}
+
+fn pairwise(want: &Value, got: &Value, same: impl Fn(&Value, &Value) -> bool) -> bool {
+    if std::mem::discriminant(want) != std::mem::discriminant(got) {
+        return false;
+    }
+    match (elements(want), elements(got)) {
+        (Some(want), Some(got)) => {
+            want.len() == got.len() && want.iter().zip(&got).all(|(want, got)| same(want, got))
+        }
+        _ => false,
+    }
+}
+
+fn near(want: &Value, got: &Value, limit: i64) -> bool {
+    let number = |value: &Value| match value {
+        Value::Int(number) => Some(*number),
+        Value::Bulk(text) => std::str::from_utf8(text).ok()?.parse().ok(),
+        _ => None,
+    };
+    match (number(want), number(got)) {
+        (Some(want), Some(got)) => {
+            want == got || (want >= 0 && got >= 0 && want.abs_diff(got) <= limit.unsigned_abs())
+        }
+        _ => want == got || pairwise(want, got, |want, got| near(want, got, limit)),
+    }
+}
+
+/// The same types and lengths at every level; what the leaves say does not count.
+fn alike(want: &Value, got: &Value) -> bool {
+    if elements(want).is_some() {
+        return pairwise(want, got, alike);
+    }
+    std::mem::discriminant(want) == std::mem::discriminant(got)
+}
+
+/// Cursor and elements of a scan.
+fn page(value: &Value) -> Option<(&[u8], &Value)> {
+    match elements(value)?.as_slice() {
+        [Value::Bulk(cursor), page @ Value::Array(_)] => Some((cursor, page)),
+        _ => None,
+    }
+}
+
+/// A whole scan has the same elements, a part of one some elements.
+fn scans(want: &Value, got: &Value, group: usize) -> bool {
+    match (page(want), page(got)) {
+        (Some((b"0", want)), Some((b"0", got))) => sorted(want, group) == sorted(got, group),
+        (want, got) => want.is_some() && got.is_some(),
+    }
+}
+
+fn leaves(value: &Value, into: &mut Vec<Vec<u8>>) {
+    match (elements(value), value) {
+        (Some(items), _) => items.iter().for_each(|item| leaves(item, into)),
+        (None, Value::Bulk(text)) => into.push(text.clone()),
+        (None, Value::Double(text)) => into.push(text.clone().into_bytes()),
+        _ => {}
+    }
+}
+
+/// As many as asked for, all of them from the collection; none twice where none was twice.
+fn random(want: &Value, got: &Value, whole: Option<&[u8]>) -> bool {
+    let (mut expected, mut picked, mut members) = (Vec::new(), Vec::new(), Vec::new());
+    leaves(want, &mut expected);
+    leaves(got, &mut picked);
+    if let Some(whole) = whole {
+        leaves(&parse(whole), &mut members);
+    }
+    alike(want, got) && picked.len() == expected.len() && picked.iter().all(|p| members.contains(p))
+}
+
+/// True if the request may leave different data on both servers, so that its keys must go.
+pub fn leaves_chance(args: &[Vec<u8>]) -> bool {
+    let name = args[0].to_ascii_lowercase();
+    let has = |word: &str| args.iter().any(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
+    super::expect::may_differ(args)
+        || name == b"spop"
+        || (name == b"xadd" && has("*"))
+        || (name == b"sort" && has("BY"))
+}
