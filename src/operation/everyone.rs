@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Operation;
+use super::{Operation, OperationKind, flush, keyspace};
 use crate::backend::call::CallError;
 use crate::backend::lane::Lane;
 use crate::error::{Executed, ProxyError};
@@ -87,6 +87,20 @@ pub(super) fn error_text(frame: &[u8]) -> Option<String> {
 pub(super) fn is_passing(error: &str) -> bool {
     let code = error.split(' ').next().unwrap_or("");
     ["LOADING", "MASTERDOWN", "CLUSTERDOWN", "READONLY"].contains(&code)
+}
+
+/// Runs an operation that asks several nodes.
+pub(super) async fn run(operation: &Operation, kind: OperationKind) -> Result<Vec<u8>, ProxyError> {
+    let result = match kind {
+        OperationKind::Dbsize => keyspace::dbsize(operation).await,
+        OperationKind::Keys => keyspace::keys(operation).await,
+        OperationKind::Randomkey => keyspace::randomkey(operation).await,
+        OperationKind::Flush => flush::flush(operation).await,
+        OperationKind::Watch | OperationKind::Unwatch | OperationKind::Exec | OperationKind::AskKeys => {
+            Err(ProxyError::BadReply.into())
+        }
+    };
+    result.or_else(Failure::reply)
 }
 
 impl Operation {

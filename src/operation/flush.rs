@@ -33,8 +33,11 @@ pub(super) async fn flush(operation: &Operation) -> Result<Vec<u8>, Failure> {
     };
     let claims = operation.worker.topology.claims();
     let words = || now.iter().chain(&first).map(|heard| &heard.word);
-    let targets: Vec<NodeId> =
-        words().flat_map(|word| &word.leaving).filter_map(|(_, to)| claims.members.get(to)).copied().collect();
+    let targets: Vec<NodeId> = words()
+        .flat_map(|word| &word.leaving)
+        .filter_map(|(_, to)| claims.members.get(to))
+        .copied()
+        .collect();
     let again: Vec<NodeId> = now
         .iter()
         .filter(|heard| gained(&heard.word, heard.node) || targets.contains(&heard.node))
@@ -52,7 +55,8 @@ async fn once_more(
     if nodes.is_empty() {
         return Ok(());
     }
-    let mut tally = Tally { done: flushed.filter(|node| !nodes.contains(node)).collect(), ..Tally::default() };
+    let mut tally =
+        Tally { done: flushed.filter(|node| !nodes.contains(node)).collect(), ..Tally::default() };
     let mut first: Option<String> = None;
     for (node, answer) in operation.push_each(nodes, operation.request.bytes(), 1).await {
         match answer {

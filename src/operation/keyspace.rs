@@ -10,7 +10,7 @@ use super::census::{Heard, by_node};
 use super::everyone::Failure;
 use crate::error::ProxyError;
 use crate::protocol::encode;
-use crate::protocol::reply::{elements, integer};
+use crate::protocol::reply::{integer, list_elements, list_head};
 use crate::topology::node::NodeId;
 
 /// DBSIZE: the keys of all shards, counted.
@@ -51,12 +51,19 @@ fn merge(
     let limit = operation.worker.limits.merge_reply_bytes;
     let (mut seen, mut body, mut count, mut kind) = (HashSet::new(), Vec::new(), 0, b'*');
     for reply in replies {
-        kind = *reply.first().ok_or(ProxyError::BadReply)?;
-        for (start, len) in elements(&reply).ok_or(ProxyError::BadReply)? {
-            if !distinct || seen.insert(reply.slice(start..start + len)) {
-                body.extend_from_slice(reply.get(start..start + len).unwrap_or(&[]));
-                count += 1;
-            }
+        let (list, elements, start) = list_head(&reply).ok_or(ProxyError::BadReply)?;
+        kind = list;
+        if distinct {
+            let each = |_, start: usize, len: usize| {
+                if seen.insert(reply.slice(start..start + len)) {
+                    body.extend_from_slice(reply.get(start..start + len).unwrap_or(&[]));
+                }
+            };
+            list_elements(&reply, each).ok_or(ProxyError::BadReply)?;
+            count = seen.len();
+        } else {
+            body.extend_from_slice(reply.get(start..).unwrap_or(&[]));
+            count += elements;
         }
         if body.len() as u64 > limit {
             return Err(ProxyError::MergeTooLarge.into());

@@ -17,6 +17,9 @@ use smallvec::SmallVec;
 use tokio::task::AbortHandle;
 
 pub mod ask;
+mod census;
+mod everyone;
+mod flush;
 mod keys;
 mod keyspace;
 pub mod watch;
@@ -37,6 +40,12 @@ use crate::worker::WorkerContext;
 pub enum OperationKind {
     /// DBSIZE.
     Dbsize,
+    /// KEYS.
+    Keys,
+    /// RANDOMKEY.
+    Randomkey,
+    /// FLUSHALL, FLUSHDB.
+    Flush,
     /// WATCH.
     Watch,
     /// UNWATCH, after a WATCH.
@@ -51,7 +60,7 @@ impl OperationKind {
     /// How such a command is handled, for the table of commands.
     pub fn words(self) -> &'static str {
         match self {
-            Self::Dbsize => "all shards",
+            Self::Dbsize | Self::Keys | Self::Randomkey | Self::Flush => "all shards",
             Self::AskKeys => "route by key, asked for",
             Self::Watch | Self::Unwatch | Self::Exec => "dedicated connection",
         }
@@ -117,6 +126,8 @@ pub struct Operation {
     pub command: &'static Command,
     /// The version the reply has to have.
     pub resp: Resp,
+    /// When the request came, on the worker's clock.
+    pub arrived: u64,
     seq: u32,
     progress: Rc<Progress>,
 }
@@ -137,6 +148,7 @@ pub fn start(
         request: OwnedRequest::new(args),
         command,
         resp: inner.client.resp,
+        arrived: session.worker().clock.now(),
         seq,
         progress: Rc::clone(&progress),
     };
@@ -151,10 +163,10 @@ async fn run(operation: Operation, kind: OperationKind) {
             Ok(slot) => return operation.go_on(slot),
             Err(error) => Err(error),
         },
-        OperationKind::Dbsize => keyspace::dbsize(&operation).await,
         OperationKind::Watch => watch::watch(&operation).await,
         OperationKind::Unwatch => watch::unwatch(&operation).await,
         OperationKind::Exec => watch::exec(&operation).await,
+        kind => Box::pin(everyone::run(&operation, kind)).await,
     };
     operation.finish(reply);
 }

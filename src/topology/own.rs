@@ -27,7 +27,8 @@ impl OwnWord {
         let start = memchr::memchr(b'\n', reply)? + 1;
         let text = std::str::from_utf8(reply.get(start..)?).ok()?;
         let text = if reply.first() == Some(&b'=') { text.strip_prefix("txt:")? } else { text };
-        let is_mine = |line: &&str| line.split(' ').nth(2).is_some_and(|f| f.split(',').any(|f| f == "myself"));
+        let is_mine =
+            |line: &&str| line.split(' ').nth(2).is_some_and(|f| f.split(',').any(|f| f == "myself"));
         Self::line(text.lines().find(is_mine)?)
     }
 
@@ -38,7 +39,8 @@ impl OwnWord {
         let flags = fields.nth(1)?;
         let epoch = fields.nth(3)?.parse().ok()?;
         fields.next()?;
-        let mut word = Self { id, primary: flags.split(',').any(|f| f == "master"), epoch, ..Self::default() };
+        let mut word =
+            Self { id, primary: flags.split(',').any(|f| f == "master"), epoch, ..Self::default() };
         for field in fields {
             match field.strip_prefix('[') {
                 None => word.slots.push(range(field)?),

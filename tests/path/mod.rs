@@ -5,6 +5,7 @@ mod commands;
 mod forms;
 mod framing;
 mod harness;
+mod keyspace;
 mod metrics;
 mod multi_key;
 mod transactions;
