@@ -74,6 +74,8 @@ proxy_errors! {
         "A large request needs a connection of its own and `dedicated-max-per-node` are in use.";
     MergeTooLarge, "merge_too_large", No, "ERR slotway: the merged reply would exceed merge-reply-bytes",
         "The parts of a split read are larger together than `merge-reply-bytes`.";
+    ScanCursor, "scan_cursor", No, "ERR slotway: the node's SCAN cursor is too large to be passed on",
+        "More than 2^24 hash buckets in one slot (Redis from 7.4, Valkey from 8), or 2^38 at one node before.";
     BadReply, "bad_reply", Maybe, "ERR slotway: the node sent a reply that does not fit the request",
         "A node's reply was not valid RESP or not of the form the command's parts need.";
     TransactionTooLarge, "transaction_too_large", No, "ERR slotway: the transaction is larger than transaction-bytes or transaction-commands",

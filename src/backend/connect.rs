@@ -158,6 +158,8 @@ async fn serve(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, transport: Transport
         inner.waker = None;
     }
     lane.down_since.set(0);
+    lane.connection.set(lane.connection.get().wrapping_add(1));
+    lane.run.set(0);
     lane.state.set(LaneState::Ready);
     worker.counters.backend_connections(lane.key.node, 1);
     worker.topology.report(Event::Connected(lane.key.node));

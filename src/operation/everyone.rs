@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Operation, OperationKind, flush, keyspace};
+use super::{Operation, OperationKind, flush, keyspace, scan};
 use crate::backend::call::CallError;
 use crate::backend::lane::Lane;
 use crate::error::{Executed, ProxyError};
@@ -95,6 +95,7 @@ pub(super) async fn run(operation: &Operation, kind: OperationKind) -> Result<Ve
         OperationKind::Dbsize => keyspace::dbsize(operation).await,
         OperationKind::Keys => keyspace::keys(operation).await,
         OperationKind::Randomkey => keyspace::randomkey(operation).await,
+        OperationKind::Scan => scan::scan(operation).await,
         OperationKind::Flush => flush::flush(operation).await,
         OperationKind::Watch | OperationKind::Unwatch | OperationKind::Exec | OperationKind::AskKeys => {
             Err(ProxyError::BadReply.into())

@@ -18,10 +18,13 @@ use tokio::task::AbortHandle;
 
 pub mod ask;
 mod census;
+mod cursor;
 mod everyone;
 mod flush;
 mod keys;
 mod keyspace;
+mod leaving;
+mod scan;
 pub mod watch;
 
 use crate::backend::ticket::{Aim, Errand, NO_SLOT, Parcel};
@@ -44,6 +47,8 @@ pub enum OperationKind {
     Keys,
     /// RANDOMKEY.
     Randomkey,
+    /// SCAN.
+    Scan,
     /// FLUSHALL, FLUSHDB.
     Flush,
     /// WATCH.
@@ -60,7 +65,7 @@ impl OperationKind {
     /// How such a command is handled, for the table of commands.
     pub fn words(self) -> &'static str {
         match self {
-            Self::Dbsize | Self::Keys | Self::Randomkey | Self::Flush => "all shards",
+            Self::Dbsize | Self::Keys | Self::Randomkey | Self::Scan | Self::Flush => "all shards",
             Self::AskKeys => "route by key, asked for",
             Self::Watch | Self::Unwatch | Self::Exec => "dedicated connection",
         }

@@ -8,6 +8,7 @@ mod harness;
 mod keyspace;
 mod metrics;
 mod multi_key;
+mod scan;
 mod transactions;
 mod unix;
 mod values;

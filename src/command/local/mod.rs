@@ -10,7 +10,7 @@ mod cluster;
 mod commands;
 mod connection;
 mod docs;
-mod glob;
+pub mod glob;
 mod info;
 
 pub use client_list::{ClientIo, ClientKind, ListFilter, client_line, encode_client_list};
