@@ -3,6 +3,7 @@
 mod addresses;
 mod clients;
 mod failover;
+mod keyspace;
 mod lanes;
 mod large;
 mod limits;
@@ -10,4 +11,5 @@ mod order;
 mod redirects;
 mod replies;
 mod resend;
+mod scan;
 mod stop;
