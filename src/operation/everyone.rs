@@ -129,7 +129,10 @@ impl Operation {
             let changed = self.worker.changed.notified();
             let lanes: Vec<Option<Rc<Lane>>> =
                 nodes.iter().map(|&node| self.worker.usable_lane(node, self.resp)).collect();
-            let comes = |node: &NodeId| self.worker.table.borrow().is_member(*node);
+            let comes = |node: &NodeId| {
+                let table = self.worker.table.borrow();
+                table.is_member(*node) && table.node(*node).is_some_and(|node| node.is_up())
+            };
             let waits = nodes.iter().zip(&lanes).any(|(node, lane)| lane.is_none() && comes(node));
             if !waits || self.worker.clock.tick() >= until || Instant::now() >= deadline {
                 return lanes.into_iter().map(|lane| lane.ok_or(CallError::NoNode)).collect();
