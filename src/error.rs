@@ -71,7 +71,9 @@ proxy_errors! {
     NodeQueueFull, "node_queue_full", No, "ERR slotway: too many requests are queued for the node",
         "`node-pending-requests` or `node-pending-bytes` is used up.";
     DedicatedFull, "dedicated_full", No, "ERR slotway: no dedicated connection to the node is free (dedicated-max-per-node)",
-        "A large request needs a connection of its own and `dedicated-max-per-node` are in use.";
+        "A request that waits, watches keys or is large needs a connection of its own, and `dedicated-max-per-node` are in use.";
+    Unblocked, "unblocked", No, "UNBLOCKED slotway: this instance stops; the wait was ended before anything came",
+        "The process stops while a client waits without an end of its own, such as `BLPOP key 0`.";
     MergeTooLarge, "merge_too_large", No, "ERR slotway: the merged reply would exceed merge-reply-bytes",
         "The parts of a split read are larger together than `merge-reply-bytes`.";
     ScanCursor, "scan_cursor", No, "ERR slotway: the node's SCAN cursor is too large to be passed on",
@@ -82,6 +84,10 @@ proxy_errors! {
         "Between MULTI and EXEC more was queued than `transaction-bytes` or `transaction-commands` allow.";
     KeysUnknown, "keys_unknown", No, "ERR slotway: the keys of this command cannot be told, so no shard can be chosen; it was not executed",
         "A command learned from the cluster names no key, or neither its key specifications nor COMMAND GETKEYS at a node tell which arguments are keys, or the request is too large to ask (`dedicated-request-bytes`).";
+    SubscriptionsFull, "subscriptions_full", No, "ERR slotway: too many subscriptions (client-subscriptions or worker-subscriptions)",
+        "A client wants more channels and patterns than `client-subscriptions`, or all of a worker's more than `worker-subscriptions`.";
+    TrackingFull, "tracking_full", No, "ERR slotway: too many clients have tracking on (tracking-clients-max)",
+        "CLIENT TRACKING ON while `tracking-clients-max` clients have it on.";
     NoAuth, "no_auth", No, "NOAUTH Authentication required.",
         "A password is configured and the client has not given it.";
     MaxClients, "max_clients", No, "ERR max number of clients reached",

@@ -6,10 +6,12 @@
 // The path of a request.
 pub mod listener;
 
+pub mod script;
 pub mod session;
 
 pub mod operation;
 pub mod protocol;
+pub mod pubsub;
 
 pub mod command;
 
@@ -28,4 +30,5 @@ pub mod demo;
 pub mod error;
 pub mod telemetry;
 pub mod topology;
+pub mod tracking;
 pub mod worker;

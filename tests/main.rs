@@ -13,6 +13,7 @@ mod commands;
 mod contract;
 mod differential;
 mod faults;
+mod learned;
 mod path;
 mod scanner;
 mod tidy;

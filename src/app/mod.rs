@@ -141,8 +141,8 @@ fn start_workers(
     let names = CommandTable::builtin().iter().map(|command| command.name.to_owned());
     // What was learned is counted together: a cluster's names make no label.
     let names = names.chain(["(learned)".to_owned()]).collect();
-    let topology = Arc::clone(&process.topology);
-    let telemetry = Telemetry::new(snapshots, names, move || status::gauges(&topology));
+    let seen = Arc::clone(&process);
+    let telemetry = Telemetry::new(snapshots, names, move || status::gauges(&seen));
     Ok((Workers { threads, process, ended }, telemetry))
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::admin::{AdminState, Check};
 use crate::config;
 use crate::telemetry::{NodeGauge, Telemetry, TopologyGauges};
-use crate::topology::{Topology, render_json};
+use crate::topology::{NodeState, render_json};
 use crate::worker::mailbox::Process;
 
 /// A worker whose loop has not turned for so long makes `/livez` fail.
@@ -60,10 +60,16 @@ impl AdminState for Status {
     }
 }
 
-/// What the topology contributes to a scrape.
-pub fn gauges(topology: &Topology) -> TopologyGauges {
+/// What the topology and the process contribute to a scrape.
+pub fn gauges(process: &Process) -> TopologyGauges {
+    let topology = &process.topology;
     let stats = topology.stats();
-    let nodes = topology.node_states().into_iter();
+    let gauge = |node: NodeState| NodeGauge {
+        id: node.id,
+        dedicated: process.dedicated.taken(node.id),
+        name: node.name,
+        up: node.up,
+    };
     TopologyGauges {
         refreshes: stats.refresh_counts(),
         age: stats.age(),
@@ -72,6 +78,6 @@ pub fn gauges(topology: &Topology) -> TopologyGauges {
         events_dropped: stats.events_dropped(),
         slots_covered: topology.slots_covered(),
         learned: topology.learned().len(),
-        nodes: nodes.map(|node| NodeGauge { id: node.id, name: node.name, up: node.up }).collect(),
+        nodes: topology.node_states().into_iter().map(gauge).collect(),
     }
 }

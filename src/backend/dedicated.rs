@@ -7,6 +7,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::lane::{Lane, LaneKey, LaneState};
+use super::permit::Permit;
 use super::send::Way;
 use super::ticket::{Aim, Errand, NO_SLOT, Parcel};
 use crate::error::ProxyError;
@@ -39,24 +40,36 @@ impl WorkerContext {
     /// A dedicated connection to `node` that nobody uses: an open one if there is one. `None` at the bound.
     fn free_dedicated(&self, node: NodeId, resp: Resp) -> Option<LaneKey> {
         let mut lanes = self.lanes.borrow_mut();
-        let (mut count, mut highest) = (0, 0);
+        let mut highest = 0;
         let mut free: Option<&Rc<Lane>> = None;
         for lane in lanes.dedicated(node) {
-            count += 1;
             highest = highest.max(lane.key.dedicated);
             if lane.key.resp == resp && self.is_free(lane) && free.is_none_or(|best| !best.is_ready()) {
                 free = Some(lane);
             }
         }
         if let Some(lane) = free {
+            if let Some(permit) = &*lane.permit.borrow() {
+                permit.set_idle(false);
+            }
             return Some(lane.key);
         }
-        if count >= self.limits.dedicated_connections {
-            return None;
-        }
+        let permit = self.dedicated_place(node)?;
         let known = self.table.borrow().node(node).cloned()?;
         let key = LaneKey { dedicated: highest.checked_add(1)?, ..LaneKey::shared(node, resp) };
-        Some(lanes.add(key, known).key)
+        let lane = lanes.add(key, known);
+        *lane.permit.borrow_mut() = Some(permit);
+        Some(key)
+    }
+
+    fn dedicated_place(&self, node: NodeId) -> Option<Permit> {
+        let most = self.limits.dedicated_connections;
+        let free = || self.process.dedicated.take(node, most);
+        free().or_else(|| if self.drop_idle_line(node) { free() } else { None }).or_else(|| {
+            // Not this time, but for the next one.
+            self.process.dedicated.make_room(node);
+            None
+        })
     }
 
     fn is_free(&self, lane: &Lane) -> bool {
@@ -78,13 +91,26 @@ impl WorkerContext {
         for lane in self.lanes.borrow().iter().filter(|lane| lane.key.dedicated > 0) {
             if !self.is_free(lane) {
                 lane.idle_since.set(0);
-            } else if lane.idle_since.get() == 0 {
+                continue;
+            }
+            if lane.idle_since.get() == 0 {
                 lane.idle_since.set(now.max(1));
-            } else if now.saturating_sub(lane.idle_since.get()) >= KEPT {
+                if let Some(permit) = &*lane.permit.borrow() {
+                    permit.set_idle(true);
+                }
+            }
+            let wanted = self.process.dedicated.wants_room(lane.key.node);
+            if wanted || now.saturating_sub(lane.idle_since.get()) >= KEPT {
                 lane.condemn("not used any more");
             }
         }
         let gone = |lane: &Lane| lane.state.get() == LaneState::Idle && lane.idle_since.get() > 0;
-        self.lanes.borrow_mut().retain(|lane| lane.key.dedicated == 0 || !gone(lane));
+        let trackers = self.trackers.borrow();
+        let orphan = |lane: &Lane| {
+            lane.key.private > 0
+                && !trackers.contains_key(&lane.key.private)
+                && lane.state.get() == LaneState::Idle
+        };
+        self.lanes.borrow_mut().retain(|lane| !orphan(lane) && (lane.key.dedicated == 0 || !gone(lane)));
     }
 }

@@ -11,10 +11,13 @@ use std::task::Waker;
 use bytes::Bytes;
 
 use super::call::Call;
+use super::permit::Permit;
 use super::sendbuf::{SendBuffer, is_large};
 use super::ticket::{Errand, Parcel, Ticket};
+use crate::session::script::Loaded;
 use crate::session::state::Resp;
 use crate::topology::node::{Node, NodeId};
+use crate::tracking::side::Listener;
 use crate::worker::WorkerContext;
 use crate::worker::outgoing::Flushed;
 use crate::worker::transport::WriteSide;
@@ -39,12 +42,22 @@ pub struct LaneKey {
     /// 0 for the lane that all share; else the number of a dedicated connection, which carries one
     /// request at a time.
     pub dedicated: u16,
+    /// 0 for all sessions; else the number of the one session's set that it belongs to.
+    pub private: u32,
 }
 
 impl LaneKey {
     /// The lane of ordinary requests.
     pub fn shared(node: NodeId, resp: Resp) -> Self {
-        Self { node, resp, identity: 0, db: 0, read_only: false, dedicated: 0 }
+        Self { node, resp, identity: 0, db: 0, read_only: false, dedicated: 0, private: 0 }
+    }
+}
+
+impl LaneKey {
+    /// A lane of the session with this set of lanes; 0 means the one that all share.
+    #[inline]
+    pub fn private(node: NodeId, resp: Resp, set: u32) -> Self {
+        Self { private: set, ..Self::shared(node, resp) }
     }
 }
 
@@ -93,6 +106,12 @@ pub struct Lane {
     pub connection: Cell<u32>,
     /// Fingerprint of the run id of the process at the other end; 0 until somebody asked it.
     pub run: Cell<u16>,
+    /// The place of a dedicated connection.
+    pub permit: RefCell<Option<Permit>>,
+    /// What listens for invalidations beside it.
+    pub listener: RefCell<Option<Listener>>,
+    /// Scripts that were sent to the node on this connection.
+    pub loaded: RefCell<Loaded>,
     dirty: Cell<bool>,
     inner: RefCell<LaneInner>,
 }
@@ -115,6 +134,9 @@ impl Lane {
             idle_since: Cell::new(0),
             connection: Cell::new(0),
             run: Cell::new(0),
+            permit: RefCell::new(None),
+            listener: RefCell::default(),
+            loaded: RefCell::default(),
             dirty: Cell::new(false),
             inner: RefCell::new(LaneInner {
                 send: SendBuffer::default(),

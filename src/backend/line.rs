@@ -6,13 +6,14 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use dashmap::DashMap;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use super::connect::{ConnectError, dial};
-use crate::protocol::reply::ReplyScanner;
+use super::permit::Permit;
+use crate::protocol::reply::{ReplyScanner, integer};
 use crate::session::state::Resp;
 use crate::topology::Event;
 use crate::topology::node::{Node, NodeId};
@@ -21,6 +22,12 @@ use crate::worker::transport::{ReadSide, WriteSide};
 
 /// How long an unused connection is kept, in microseconds.
 const KEPT: u64 = 10_000_000;
+/// How long a request waits for a place that an unused connection of another worker takes, in microseconds.
+const PLACE: u64 = 250_000;
+/// How often it looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// Asks the node for its number of the connection, by which the wait on it can be ended from another one.
+const CLIENT_ID: &[u8] = b"*2\r\n$6\r\nCLIENT\r\n$2\r\nID\r\n";
 
 /// Why a line could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -41,37 +48,6 @@ pub enum LineError {
 #[error("the connection was lost")]
 pub struct LineLost;
 
-/// Dedicated connections in use, by node; of the whole process.
-#[derive(Debug, Default)]
-pub struct DedicatedCount(DashMap<NodeId, usize>);
-
-/// One of the places `dedicated-max-per-node` grants.
-#[derive(Debug)]
-pub struct Permit {
-    counts: Arc<DedicatedCount>,
-    node: NodeId,
-}
-
-impl DedicatedCount {
-    /// A place at `node`, while fewer than `most` are taken.
-    pub fn take(self: &Arc<Self>, node: NodeId, most: usize) -> Option<Permit> {
-        let mut count = self.0.entry(node).or_insert(0);
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Permit { counts: Arc::clone(self), node })
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if let Some(mut count) = self.counts.0.get_mut(&self.node) {
-            *count = count.saturating_sub(1);
-        }
-    }
-}
-
 /// A connection of one operation.
 #[derive(Debug)]
 pub struct Line {
@@ -83,14 +59,37 @@ pub struct Line {
     writer: WriteSide,
     buffer: BytesMut,
     scanner: ReplyScanner,
+    id: ConnectionId,
     counted: Counted,
+}
+
+/// The node's number of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ConnectionId {
+    /// Asked for when the line was opened; the reply comes before any other.
+    Owed,
+    /// Known.
+    Known(u64),
+    /// The node does not tell it.
+    Unknown,
 }
 
 /// What has to be undone when a line is closed.
 struct Counted {
     worker: Rc<WorkerContext>,
     node: NodeId,
-    _permit: Permit,
+    permit: Permit,
+    /// Bytes of a reply that is coming in, as charged to the worker.
+    bytes: usize,
+}
+
+impl Counted {
+    fn charge(&mut self, bytes: usize) {
+        if bytes != self.bytes {
+            self.worker.budget.charge(self.bytes, bytes);
+            self.bytes = bytes;
+        }
+    }
 }
 
 impl std::fmt::Debug for Counted {
@@ -101,6 +100,7 @@ impl std::fmt::Debug for Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
+        self.charge(0);
         self.worker.counters.backend_connections(self.node, -1);
     }
 }
@@ -114,15 +114,36 @@ impl Line {
         })?;
         let (reader, writer) = transport.split();
         worker.counters.backend_connections(node.id, 1);
-        Ok(Self {
+        let mut line = Self {
             node: node.id,
             resp,
             reader,
             writer,
             buffer: BytesMut::new(),
             scanner: ReplyScanner::new(),
-            counted: Counted { worker: Rc::clone(worker), node: node.id, _permit: permit },
-        })
+            id: ConnectionId::Owed,
+            counted: Counted { worker: Rc::clone(worker), node: node.id, permit, bytes: 0 },
+        };
+        // Nobody waits for the answer: it is read before the first reply.
+        match line.send(CLIENT_ID).await {
+            Ok(()) => Ok(line),
+            Err(LineLost) => {
+                Err(LineError::Connect(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into()))
+            }
+        }
+    }
+
+    /// The node's number of this connection, once it was read and if the node tells it.
+    pub fn id(&self) -> Option<u64> {
+        match self.id {
+            ConnectionId::Known(id) => Some(id),
+            ConnectionId::Owed | ConnectionId::Unknown => None,
+        }
+    }
+
+    /// True until the node's number of this connection was read.
+    pub fn owes_id(&self) -> bool {
+        self.id == ConnectionId::Owed
     }
 
     /// Sends all of `bytes`.
@@ -158,9 +179,16 @@ impl Line {
                 if self.buffer.is_empty() {
                     self.buffer = BytesMut::new();
                 }
+                self.counted.charge(self.buffer.len());
+                if self.owes_id() && frame.first() != Some(&b'>') {
+                    let id = integer(&frame).and_then(|id| u64::try_from(id).ok());
+                    self.id = id.map_or(ConnectionId::Unknown, ConnectionId::Known);
+                    continue;
+                }
                 return Ok(frame);
             }
             let read = self.reader.read_buf(&mut self.buffer).await.map_err(|_| LineLost)?;
+            self.counted.charge(self.buffer.len());
             self.counted.worker.clock.tick();
             if read == 0 {
                 return Err(LineLost);
@@ -223,14 +251,23 @@ impl WorkerContext {
             }
         }
         let known = self.topology.node(node).ok_or(LineError::Gone)?;
-        match Line::open(self, &known, resp).await {
-            // One that nobody uses and that speaks the other version makes room.
-            Err(LineError::Full) if self.drop_idle_line(node) => Line::open(self, &known, resp).await,
-            other => other,
+        let until = self.clock.tick() + PLACE;
+        loop {
+            match Line::open(self, &known, resp).await {
+                // One that nobody uses makes room; those of other workers are closed at their next tick.
+                Err(LineError::Full) if self.drop_idle_line(node) => {}
+                Err(LineError::Full)
+                    if self.process.dedicated.make_room(node) && self.clock.tick() < until =>
+                {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                other => return other,
+            }
         }
     }
 
-    fn drop_idle_line(&self, node: NodeId) -> bool {
+    /// Closes a pooled line to `node`; false when there is none.
+    pub(super) fn drop_idle_line(&self, node: NodeId) -> bool {
         let idle = &mut self.lines.borrow_mut().idle;
         let at = idle.iter().position(|(line, _)| line.node == node);
         at.map(|at| idle.swap_remove(at)).is_some()
@@ -239,12 +276,15 @@ impl WorkerContext {
     fn pooled_line(&self, node: NodeId, resp: Resp) -> Option<Line> {
         let idle = &mut self.lines.borrow_mut().idle;
         let at = idle.iter().rposition(|(line, _)| line.node == node && line.resp == resp)?;
-        Some(idle.swap_remove(at).0)
+        let line = idle.swap_remove(at).0;
+        line.counted.permit.set_idle(false);
+        Some(line)
     }
 
     /// Takes a line back that owes nothing and remembers nothing: no watched key, no subscription.
     pub fn give_back(&self, mut line: Line) {
         if line.is_quiet() {
+            line.counted.permit.set_idle(true);
             self.lines.borrow_mut().idle.push((line, self.clock.now()));
         }
     }
@@ -253,7 +293,9 @@ impl WorkerContext {
     pub fn close_idle_lines(&self) {
         let now = self.clock.now();
         let up = |node: NodeId| self.topology.node(node).is_some_and(|node| node.is_up());
-        let keep = |line: &Line, since: u64| now.saturating_sub(since) < KEPT && up(line.node);
+        let wanted = |node: NodeId| self.process.dedicated.wants_room(node);
+        let keep =
+            |line: &Line, since: u64| now.saturating_sub(since) < KEPT && up(line.node) && !wanted(line.node);
         self.lines.borrow_mut().idle.retain(|(line, since)| keep(line, *since));
     }
 }

@@ -3,10 +3,12 @@
 pub mod call;
 pub mod connect;
 pub mod dedicated;
+mod doubt;
 pub mod handshake;
 pub mod lane;
 pub mod lanes;
 pub mod line;
+pub mod permit;
 pub mod reader;
 pub mod send;
 pub mod sendbuf;

@@ -15,8 +15,9 @@ use super::lane::Lane;
 use super::ticket::{Errand, Turn};
 use crate::protocol::reply::{BadReply, ReplyScanner};
 use crate::reply::redirect;
+use crate::session::script;
 use crate::worker::WorkerContext;
-use crate::worker::outgoing::LARGE;
+use crate::worker::outgoing::{LARGE, is_small_part, unpinned};
 use crate::worker::transport::ReadSide;
 
 /// Most reads in one turn.
@@ -36,6 +37,8 @@ pub struct LaneReader {
     scanner: ReplyScanner,
     /// The beginning of a reply that is not whole.
     rest: BytesMut,
+    /// Size of the buffer that `rest` is the end of.
+    buffer: usize,
     flowing: bool,
     /// Bytes of it that went through.
     flowed: usize,
@@ -50,6 +53,7 @@ impl LaneReader {
             reader,
             scanner: ReplyScanner::new(),
             rest: BytesMut::new(),
+            buffer: 0,
             flowing: false,
             flowed: 0,
         }
@@ -97,11 +101,16 @@ impl LaneReader {
     /// Reads behind a large beginning that cannot pass through yet.
     fn read_rest(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<Result<usize, BadReply>>> {
         if self.rest.capacity() - self.rest.len() < ROOM / 4 {
+            let before = self.rest.as_ptr();
             self.rest.reserve(self.rest.len().clamp(ROOM, ROOM_MAX));
+            if before != self.rest.as_ptr() {
+                self.buffer = 0;
+            }
         }
         let read = pin!(self.reader.read_buf(&mut self.rest)).poll(cx)?;
         let Poll::Ready(read) = read else { return Poll::Pending };
         self.worker.clock.tick();
+        self.buffer = self.buffer.max(self.rest.capacity());
         let taken = self.take_rest().map(|()| read);
         self.lane.receiving.set(self.rest.capacity());
         Poll::Ready(Ok(taken))
@@ -132,7 +141,7 @@ impl LaneReader {
             match self.scanner.scan(&self.rest)? {
                 Some(len) => {
                     let frame = self.rest.split_to(len).freeze();
-                    let shared = (len >= LARGE).then(|| frame.clone());
+                    let shared = (len >= LARGE).then(|| unpinned(frame.clone(), self.buffer));
                     self.whole(&frame, shared)?;
                 }
                 None => {
@@ -140,11 +149,15 @@ impl LaneReader {
                     let passed = self.pass(&rest);
                     self.rest = rest;
                     let _ = self.rest.split_to(passed);
+                    let len = self.rest.len();
+                    if len < LARGE || is_small_part(len, self.buffer) {
+                        (self.rest, self.buffer) = (self.rest.as_ref().into(), len);
+                    }
                     return Ok(());
                 }
             }
         }
-        self.rest = BytesMut::new();
+        (self.rest, self.buffer) = (BytesMut::new(), 0);
         Ok(())
     }
 
@@ -239,7 +252,10 @@ impl Lane {
     ) -> Result<(), BadReply> {
         let kind = frame.first().copied().unwrap_or(0);
         if kind == b'>' {
-            // A push is nobody's reply. This lane asked for none; servers may still send one.
+            // A push is nobody's reply; only the lanes of a client that tracks asked for any.
+            if self.key.private > 0 {
+                worker.pushed(self, frame);
+            }
             return Ok(());
         }
         let mut inner = self.inner();
@@ -282,6 +298,9 @@ impl Lane {
         let trouble = ticket.trouble.take().filter(|_| frame.starts_with(b"-EXECABORT"));
         let said = trouble.as_deref().unwrap_or(frame);
         if kind == b'-' && redirect::follow(worker, self, &errand, &request, said) {
+            return Ok(());
+        }
+        if frame.starts_with(b"-NOSCRIPT ") && script::repair(worker, self, &errand, &request) {
             return Ok(());
         }
         errand.session.inner().note_executed(&errand, &request);
@@ -340,3 +359,8 @@ fn deliver(errand: &Errand, frame: &[u8], shared: Option<Bytes>) {
         errand.session.deliver(errand, frame, shared);
     }
 }
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+#[allow(clippy::unwrap_used)]
+mod tests;

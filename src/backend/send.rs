@@ -5,15 +5,17 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::doubt::{LOOKS, Verdict};
 use super::lane::{Lane, LaneKey, LaneState};
-use super::ticket::{Aim, Claim, Doubt, Errand, NO_SLOT, Parcel};
+use super::ticket::{Aim, Errand, NO_SLOT, Parcel};
 use super::waiting::Waiter;
 use crate::error::ProxyError;
-use crate::session::SessionInner;
 use crate::session::state::Resp;
+use crate::session::{Session, SessionInner};
 use crate::telemetry::CommandClass;
 use crate::topology::node::NodeId;
 use crate::topology::{Event, Trigger};
+use crate::tracking::caching_request;
 use crate::worker::WorkerContext;
 
 /// What stands between a request and its node.
@@ -30,19 +32,6 @@ pub(super) enum Way {
     Untrue,
 }
 
-/// What a fresh view makes of a redirect in doubt.
-enum Verdict {
-    /// It is borne out: the request goes there.
-    True(Aim),
-    /// Not so far, but it may be early: the node that moved a slot knows before the others do.
-    Open,
-    /// They are a script's own words.
-    Untrue,
-}
-
-/// How many fresh views more are taken before a redirect that could be true counts as a script's own words.
-const LOOKS: u8 = 8;
-
 impl WorkerContext {
     /// Sends a request that has just been read. `fill` writes its `len` bytes; `shared` is the same as
     /// a slice, for large ones.
@@ -50,13 +39,19 @@ impl WorkerContext {
     pub fn send_new(
         self: &Rc<Self>,
         inner: &mut SessionInner,
-        errand: Errand,
+        mut errand: Errand,
         shared: Option<&Bytes>,
         len: usize,
         fill: impl FnOnce(&mut Vec<u8>),
     ) {
+        errand.caching = inner.caching;
         let ready = self.owner(errand.slot, errand.session.id).and_then(|node| {
-            self.lanes.borrow().get(node, inner.client.resp).filter(|lane| lane.is_ready()).map(Rc::clone)
+            let lanes = self.lanes.borrow();
+            let lane = match errand.session.lane_set.get() {
+                0 => lanes.get(node, inner.client.resp),
+                set => lanes.by_key(&LaneKey::private(node, inner.client.resp, set)),
+            };
+            lane.filter(|lane| lane.is_ready()).map(Rc::clone)
         });
         let Some(lane) = ready else {
             let bytes = shared.cloned().unwrap_or_else(|| {
@@ -66,15 +61,36 @@ impl WorkerContext {
             });
             return self.park_new(inner, Parcel { errand, bytes, aim: Aim::Table });
         };
+        if !errand.command.is_read_only() {
+            inner.written.note(errand.slot, lane.key.node, &self.losses);
+        }
+        self.announce_caching(&lane, &errand);
         if let Err(errand) = lane.send(self, errand, len, shared, fill) {
             let session = Rc::clone(&errand.session);
             inner.fail(&session, &errand, ProxyError::NodeQueueFull);
         }
     }
 
+    /// Says CLIENT CACHING on a lane where nobody else sends: the next request there is the one at hand.
+    #[inline]
+    fn announce_caching(&self, lane: &Rc<Lane>, errand: &Errand) {
+        if let Some(yes) = errand.caching
+            && lane.key.private > 0
+        {
+            lane.call(self, caching_request(yes), 1);
+        }
+    }
+
+    /// The lane a new request for `slot` takes now, if it is connected.
+    pub fn ready_lane(&self, slot: u16, client: u64, resp: Resp) -> Option<Rc<Lane>> {
+        let node = self.owner(slot, client)?;
+        self.lanes.borrow().get(node, resp).filter(|lane| lane.is_ready()).map(Rc::clone)
+    }
+
     #[cold]
     pub(super) fn park_new(self: &Rc<Self>, inner: &mut SessionInner, mut parcel: Parcel) {
         let way = self.way(&mut parcel);
+        self.note_write(inner, &parcel.errand, &way);
         if let Err((errand, error)) = self.go_or_wait(parcel, way) {
             let session = Rc::clone(&errand.session);
             inner.fail(&session, &errand, error);
@@ -84,6 +100,7 @@ impl WorkerContext {
     /// Sends a request (again) that is not in any lane. No session may be borrowed.
     pub fn send(self: &Rc<Self>, mut parcel: Parcel) {
         let way = self.way(&mut parcel);
+        self.note_write(&mut parcel.errand.session.inner(), &parcel.errand, &way);
         if let Err((errand, error)) = self.go_or_wait(parcel, way) {
             errand.session.fail(&errand, error);
         }
@@ -129,7 +146,8 @@ impl WorkerContext {
             },
         };
         let Some(node) = node else { return Way::NoOwner };
-        let Some(lane) = self.lane(node, parcel.errand.resp) else { return Way::NoOwner };
+        let set = parcel.errand.session.lane_set.get();
+        let Some(lane) = self.lane(node, parcel.errand.resp, set) else { return Way::NoOwner };
         self.way_by(lane)
     }
 
@@ -148,50 +166,42 @@ impl WorkerContext {
         Way::Unreachable(lane.down_since.get())
     }
 
-    fn look_again_at(&self, doubt: &Doubt) -> Aim {
-        let again = Doubt { round: self.topology.next_round(), looks: doubt.looks + 1, ..doubt.clone() };
-        self.topology.report(Event::Refresh(Trigger::Redirect));
-        Aim::IfTrue(Rc::new(again))
-    }
-
-    /// What a redirect in doubt comes to under a fresh view. Of
-    /// a script MOVED is believed when the table now says the same, ASK and TRYAGAIN when the slot is
-    /// migrating (ASK also when it has arrived), and nothing when a node names itself.
-    fn judge(&self, errand: &Errand, doubt: &Doubt) -> Verdict {
-        let migrating = || self.topology.snapshot().migrations.iter().any(|m| m.slot == errand.slot);
-        let (target, asking) = match &doubt.claim {
-            Claim::TryAgain if migrating() => return Verdict::True(Aim::Table),
-            Claim::TryAgain => return Verdict::Untrue,
-            Claim::Moved(target) => (target, false),
-            Claim::Ask(target) => (target, true),
-        };
-        let member = self.topology.node_by_addr(&target.host, target.port);
-        if errand.command.class != CommandClass::Script {
-            return Verdict::True(member.map_or(Aim::Table, |node| Aim::Node { node, asking }));
-        }
-        match member.filter(|node| *node != doubt.from) {
-            None => Verdict::Untrue,
-            Some(node) if self.topology.table().primary(errand.slot) == Some(node) => {
-                Verdict::True(Aim::Table)
-            }
-            Some(node) if asking && migrating() => Verdict::True(Aim::Node { node, asking }),
-            Some(_) => Verdict::Open,
+    /// A request that did not go straight to its lane goes to one now: WAIT has to know where a write went.
+    fn note_write(&self, inner: &mut SessionInner, errand: &Errand, way: &Way) {
+        if let Way::Open(lane) = way
+            && !errand.command.is_read_only()
+        {
+            inner.written.add(errand.slot, lane.key.node, &self.losses);
         }
     }
 
     /// The lane to `node`, made when there is none.
-    fn lane(self: &Rc<Self>, node: NodeId, resp: Resp) -> Option<Rc<Lane>> {
-        if let Some(lane) = self.lanes.borrow().get(node, resp) {
+    fn lane(self: &Rc<Self>, node: NodeId, resp: Resp, set: u32) -> Option<Rc<Lane>> {
+        let key = LaneKey::private(node, resp, set);
+        if let Some(lane) = self.lanes.borrow().by_key(&key) {
             return Some(Rc::clone(lane));
         }
         let listed = self.table.borrow().node(node).cloned();
         let known = listed.or_else(|| self.topology.node(node))?;
-        Some(self.lanes.borrow_mut().add(LaneKey::shared(node, resp), known))
+        Some(self.lanes.borrow_mut().add(key, known))
     }
 
     /// The shared lane to `node` if it can be used now; has it connect if need be.
     pub fn usable_lane(self: &Rc<Self>, node: NodeId, resp: Resp) -> Option<Rc<Lane>> {
-        match self.way_by(self.lane(node, resp)?) {
+        match self.way_by(self.lane(node, resp, 0)?) {
+            Way::Open(lane) => Some(lane),
+            _ => None,
+        }
+    }
+
+    /// The lane of `session` alone to `node`; has it connect if need be. `None` until it is connected.
+    pub fn open_private_lane(
+        self: &Rc<Self>,
+        session: &Session,
+        node: NodeId,
+        resp: Resp,
+    ) -> Option<Rc<Lane>> {
+        match self.way_by(self.lane(node, resp, session.lane_set.get())?) {
             Way::Open(lane) => Some(lane),
             _ => None,
         }
@@ -202,6 +212,10 @@ impl WorkerContext {
         let waiting_since = match way {
             Way::Open(lane) => {
                 let asking = matches!(parcel.aim, Aim::Node { asking: true, .. });
+                self.announce_caching(&lane, &parcel.errand);
+                if parcel.errand.command.class == CommandClass::Script || parcel.errand.before > 0 {
+                    self.load_scripts_of(&lane, &parcel.errand, &parcel.bytes);
+                }
                 return lane
                     .resend(self, parcel, asking)
                     .map_err(|errand| (errand, ProxyError::NodeQueueFull));
@@ -253,6 +267,7 @@ impl WorkerContext {
                 continue;
             }
             let way = self.way(&mut parcel);
+            self.note_write(&mut parcel.errand.session.inner(), &parcel.errand, &way);
             if let Way::Open(_) | Way::Untrue = way {
                 if let Err((errand, error)) = self.go_or_wait(parcel, way) {
                     errand.session.fail(&errand, error);

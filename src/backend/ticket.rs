@@ -13,6 +13,7 @@ use crate::error::ProxyError;
 use crate::session::Session;
 use crate::session::state::Resp;
 use crate::telemetry::CommandClass;
+use crate::topology::Unable;
 use crate::topology::node::{NodeAddr, NodeId};
 
 /// `slot` of a request without keys: any primary will do.
@@ -37,12 +38,47 @@ pub struct Errand {
     pub resp: Resp,
     /// How often it was redirected.
     pub redirects: u8,
-    /// When it first had to wait for a node to become able to serve it, on the worker's clock in
-    /// microseconds; 0 when it never had to.
-    pub waiting_since: u64,
+    /// Since when it has met "not now".
+    pub met: Met,
     /// Frames the node sends before the reply, which are swallowed: what MULTI and the queued commands of
     /// a transaction say, or the reply to a SCRIPT LOAD sent in front.
     pub before: u32,
+    /// CLIENT CACHING, to be said in front of it.
+    pub caching: Option<bool>,
+}
+
+/// Why a request is sent again later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Its keys are on both sides of a migration: TRYAGAIN.
+    Migration,
+    /// The node or the cluster cannot serve it: CLUSTERDOWN, LOADING, MASTERDOWN, READONLY.
+    Unable,
+}
+
+/// When a request first met each [`Cause`], so that neither uses up the time allowed for the other. In
+/// milliseconds of the worker's clock modulo 2^32 (50 days, more than any request lasts), 0 for never:
+/// every request carries it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Met {
+    migration: u32,
+    unable: u32,
+}
+
+impl Met {
+    /// The request meets `cause` at `now` on the worker's clock; how long ago it did so first. Both in
+    /// microseconds.
+    pub fn waited(&mut self, cause: Cause, now: u64) -> u64 {
+        let now = (now / 1_000) as u32;
+        let first = match cause {
+            Cause::Migration => &mut self.migration,
+            Cause::Unable => &mut self.unable,
+        };
+        if *first == 0 {
+            *first = now.max(1);
+        }
+        u64::from(now.max(1).wrapping_sub(*first)) * 1_000
+    }
 }
 
 impl Errand {
@@ -58,8 +94,9 @@ impl Errand {
             command,
             resp,
             redirects: 0,
-            waiting_since: 0,
+            met: Met::default(),
             before: 0,
+            caching: None,
         }
     }
 
@@ -200,7 +237,7 @@ impl Drop for Ticket {
     }
 }
 
-/// What a redirect claims.
+/// What an error by which a node sends a request away claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// The slot belongs to this node.
@@ -209,9 +246,11 @@ pub enum Claim {
     Ask(NodeAddr),
     /// The slot is on its way, and its keys are on both sides.
     TryAgain,
+    /// The node cannot serve it now.
+    Unable(Unable),
 }
 
-/// A redirect that has to prove itself against a fresh view of the cluster.
+/// A claim that has to prove itself against a fresh view of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Doubt {
     /// What it says.
@@ -240,8 +279,9 @@ pub enum Aim {
     },
     /// To whom the table says, on this dedicated connection.
     Dedicated(LaneKey),
-    /// Where a redirect points, if a fresh view of the cluster bears it out: it named a node that does
-    /// not belong to the cluster as we know it, or it came from a script, which can say anything.
+    /// Where a redirect points (or again later), if a fresh view of the cluster bears it out: it named a
+    /// node that does not belong to the cluster as we know it, or it came from a script, which can say
+    /// anything.
     IfTrue(Rc<Doubt>),
 }
 
@@ -269,5 +309,29 @@ pub fn lost_error(errand: &Errand) -> ProxyError {
         ProxyError::PartlyFailed
     } else {
         ProxyError::ConnectionLost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_has_a_time_of_its_own() {
+        let mut met = Met::default();
+        assert_eq!(met.waited(Cause::Unable, 0), 0, "from the first moment of the clock");
+        assert_eq!(met.waited(Cause::Unable, 7_000_000), 6_999_000);
+        assert_eq!(met.waited(Cause::Migration, 7_000_000), 0);
+        assert_eq!(met.waited(Cause::Migration, 9_000_500), 2_000_000);
+        assert_eq!(met.waited(Cause::Unable, 9_000_500), 8_999_000);
+        let late = ((1 << 32) - 5) * 1_000;
+        let mut met = Met::default();
+        assert_eq!([late, late + 10_000].map(|now| met.waited(Cause::Unable, now)), [0, 10_000]);
+    }
+
+    /// Every request in flight has one.
+    #[test]
+    fn an_errand_is_small() {
+        assert!(size_of::<Errand>() <= 40, "{} bytes", size_of::<Errand>());
     }
 }

@@ -56,10 +56,11 @@ impl WaitingRoom {
         std::mem::take(&mut self.queue)
     }
 
-    /// True when the request is among the waiting, and was not executed for sure.
-    pub fn holds(&self, session: u64, seq: u32) -> bool {
+    /// How many parts of the request (one, if it is not split) are among the waiting, and were not
+    /// executed for sure.
+    pub fn count(&self, session: u64, seq: u32) -> usize {
         let same = |errand: &Errand| errand.session.id == session && errand.seq == seq;
-        self.queue.iter().any(|w| same(&w.parcel.errand) && !w.parcel.is_in_doubt())
+        self.queue.iter().filter(|w| same(&w.parcel.errand) && !w.parcel.is_in_doubt()).count()
     }
 
     /// True when a request waits for this dedicated connection.
@@ -109,9 +110,8 @@ mod tests {
             assert!(
                 !room.has_room(1, 2, 100) && !room.has_room(1, 3, bytes) && room.has_room(1, 3, bytes + 1)
             );
-            assert!(
-                room.holds(session.id, 1) && !room.holds(session.id, 2) && !room.holds(session.id + 1, 1)
-            );
+            assert_eq!([room.count(session.id, 1), room.count(session.id, 2)], [1, 0]);
+            assert_eq!(room.count(session.id + 1, 1), 0);
             assert!(room.wants_node(NodeId(1)) && !room.wants_node(NodeId(2)));
             let everyone: Vec<u32> = room.take_all().iter().map(|w| w.parcel.errand.seq).collect();
             assert_eq!(everyone, [0, 1]);

@@ -9,7 +9,7 @@ use redis_protocol::resp2::types::OwnedFrame;
 
 use super::data::{Argument, Begin, Docs, Entry, Find, KeySpec};
 
-/// All commands of a COMMAND answer, a container followed by its subcommands.
+/// All commands of a COMMAND answer, a container followed by its subcommands; names in lower case.
 ///
 /// # Errors
 /// What is wrong with the first entry that has not the documented form.
@@ -18,10 +18,11 @@ pub fn commands(frame: &OwnedFrame) -> Result<Vec<Entry>, String> {
     for item in items(frame)? {
         entry(item, &mut all)?;
     }
+    all.iter_mut().for_each(|entry| entry.name.make_ascii_lowercase());
     Ok(all)
 }
 
-/// As [`commands`], but entries that have not the documented form are left out, each with its subcommands; the
+/// As [`commands`], but names stand as the server spells them, and entries that have not the documented form are left out, each with its subcommands; the
 /// number says how many.
 ///
 /// # Errors
@@ -49,7 +50,7 @@ fn entry(frame: &OwnedFrame, out: &mut Vec<Entry>) -> Result<(), String> {
         None => range_spec(range)?.into_iter().collect(),
     };
     out.push(Entry {
-        name: text(at(0)?)?.to_ascii_lowercase(),
+        name: text(at(0)?)?,
         arity: number(1)?,
         flags: strings(at(2)?)?,
         range,

@@ -24,7 +24,7 @@ struct Row<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    refused_with: Option<&'a [String]>,
+    dedicated_with: Option<&'a [String]>,
     flags: &'a [String],
 }
 
@@ -40,8 +40,8 @@ pub fn print_table(json: bool) -> String {
     line(&mut text, ["COMMAND", "ARITY", "HANDLING", "KEYS", "REASON"]);
     for row in rows {
         let mut reason = row.reason.unwrap_or_default().to_owned();
-        if let Some(options) = row.refused_with {
-            reason = format!("refused with {}: {reason}", options.join(" or "));
+        if let Some(options) = row.dedicated_with {
+            reason = format!("with {} on a dedicated connection: {reason}", options.join(" or "));
         }
         line(&mut text, [row.name, &row.arity.to_string(), row.handling, &row.keys, &reason]);
     }
@@ -71,7 +71,7 @@ fn row(command: &Command) -> Row<'_> {
         keys: keys(command),
         reason: decision.reason.as_deref(),
         error,
-        refused_with: decision.refuse_with.as_ref().map(|option| option.any.as_slice()),
+        dedicated_with: decision.operation_with.as_ref().map(|option| option.any.as_slice()),
         flags: &command.entry.flags,
     }
 }
@@ -82,6 +82,7 @@ pub(super) fn words(command: &Command) -> &'static str {
     match (command.handling, command.decision.refuse) {
         (Handling::Refuse(_) | Handling::Route, _) if !command.subcommands.is_empty() => "container",
         (Handling::Route, _) if command.key_rule == KeyRule::None => "any primary",
+        (Handling::Route, _) if command.key_rule == KeyRule::Slot => "route by slot",
         (Handling::Route, _) => "route by key",
         (Handling::Learned { .. }, _) => "route by key, learned",
         (Handling::Split(SplitKind::ByPosition), _) => "split, by position",
@@ -90,6 +91,7 @@ pub(super) fn words(command: &Command) -> &'static str {
         (Handling::Local(_), _) => "local",
         (Handling::Operation(kind), _) => kind.words(),
         (Handling::Transaction(_), _) => "transaction",
+        (Handling::PubSub(kind), _) => kind.words(),
         (Handling::Refuse(_), Some(Refusal::Node)) => "refused: node",
         (Handling::Refuse(_), Some(Refusal::Cluster)) => "refused: cluster",
         (Handling::Refuse(_), _) => "refused: later",
@@ -100,6 +102,7 @@ pub(super) fn words(command: &Command) -> &'static str {
 fn keys(command: &Command) -> String {
     match command.key_rule {
         KeyRule::None => "-".to_owned(),
+        KeyRule::Slot => "slot 2".to_owned(),
         KeyRule::First => "1".to_owned(),
         KeyRule::Range { first, last, step: 1 } => format!("{first}..{last}"),
         KeyRule::Range { first, last, step } => format!("{first}..{last} step {step}"),

@@ -12,6 +12,7 @@ use super::options::OptionScan;
 use super::overrides::{Override, Overrides, Refusal, Routing};
 use super::table::{Command, TableError};
 use super::{CommandClass, CommandId, Handling};
+use crate::pubsub::Act;
 
 impl Command {
     /// `container`: it has subcommands; alone it is never sent with the right number of arguments.
@@ -36,17 +37,20 @@ impl Command {
             }
             None => Handling::Route,
         };
-        if matches!(decision.route, Some(Routing::AnyPrimary))
+        if matches!(decision.route, Some(Routing::AnyPrimary | Routing::Slot))
             != (keyless && handling == Handling::Route && !container)
         {
-            return Err(fail("any-primary is for commands without keys"));
+            return Err(fail("any-primary and slot are for commands without keys"));
         }
         Ok(Self {
             id,
             name,
             flags,
             class: class(handling, flags),
-            key_rule: key_rule(&specs),
+            key_rule: match decision.route {
+                Some(Routing::Slot) => KeyRule::Slot,
+                _ => key_rule(&specs),
+            },
             handling,
             container: None,
             subcommands: Vec::new(),
@@ -72,33 +76,33 @@ pub(super) fn decision_for(decisions: &Overrides, name: &str) -> Override {
     }
 }
 
-type Handled = (Option<Handling>, Option<(OptionScan, &'static str)>);
+type Handled = (Option<Handling>, Option<(OptionScan, Handling)>);
 
 fn handling(name: &str, decision: &Override) -> Result<Handled, &'static str> {
     let error = |refusal: Refusal| -> Result<&'static str, &'static str> {
         let reason = decision.reason.as_deref().ok_or("refused without a reason")?;
         Ok(String::leak(refusal.error(name, reason)))
     };
-    let ours = match (decision.operation, decision.transaction) {
-        (None, None) => None,
-        (Some(kind), None) => Some(Handling::Operation(kind)),
-        (None, Some(kind)) => Some(Handling::Transaction(kind)),
-        (Some(_), Some(_)) => return Err("more than one decision"),
+    let ours = match (decision.operation, decision.transaction, decision.pubsub) {
+        (None, None, None) => None,
+        (Some(kind), None, None) => Some(Handling::Operation(kind)),
+        (None, Some(kind), None) => Some(Handling::Transaction(kind)),
+        (None, None, Some(kind)) => Some(Handling::PubSub(kind)),
+        _ => return Err("more than one decision"),
     };
-    if ours.is_some() {
-        let other = decision.split.is_some() || decision.local.is_some() || decision.route.is_some();
-        let clean = !other && decision.refuse.is_none() && decision.refuse_with.is_none();
-        return if clean { Ok((ours, None)) } else { Err("more than one decision") };
-    }
-    match (decision.split, decision.local, decision.route, decision.refuse, &decision.refuse_with) {
+    match (decision.split, decision.local, decision.route, decision.refuse, ours) {
         (None, None, None, None, None) => Ok((None, None)),
         (Some(kind), None, None, None, None) => Ok((Some(Handling::Split(kind)), None)),
         (None, Some(local), None, None, None) => Ok((Some(Handling::Local(local)), None)),
         (None, None, Some(_), None, None) => Ok((Some(Handling::Route), None)),
         (None, None, None, Some(refusal), None) => Ok((Some(Handling::Refuse(error(refusal)?)), None)),
-        (None, None, Some(_), Some(refusal), Some(option)) => {
-            Ok((Some(Handling::Route), Some((option.clone(), error(refusal)?))))
-        }
+        (None, None, route, None, Some(ours)) => match (&decision.operation_with, route, ours) {
+            (None, None, ours) => Ok((Some(ours), None)),
+            (Some(option), Some(_), Handling::Operation(_)) => {
+                Ok((Some(Handling::Route), Some((option.clone(), ours))))
+            }
+            _ => Err("more than one decision"),
+        },
         _ => Err("more than one decision"),
     }
 }
@@ -107,7 +111,12 @@ pub(super) fn class(handling: Handling, flags: Flags) -> CommandClass {
     match handling {
         Handling::Local(_) => CommandClass::Local,
         Handling::Split(_) => CommandClass::MultiKey,
-        Handling::Refuse(_) | Handling::Operation(_) | Handling::Transaction(_) => CommandClass::Other,
+        Handling::Operation(kind) if kind.waits() => CommandClass::Blocking,
+        // It only gives memory back: never refused for want of it.
+        Handling::PubSub(what) if matches!(what.act(), Act::Leave(_)) => CommandClass::Local,
+        Handling::Refuse(_) | Handling::Operation(_) | Handling::Transaction(_) | Handling::PubSub(_) => {
+            CommandClass::Other
+        }
         _ if flags.has(Flags::SCRIPTING) => CommandClass::Script,
         _ if flags.has(Flags::WRITE) => CommandClass::Write,
         _ if flags.has(Flags::READONLY) => CommandClass::Read,

@@ -31,6 +31,7 @@ pub use table::{Command, CommandTable, Lookup};
 pub use crate::telemetry::CommandClass;
 
 use crate::operation::OperationKind;
+use crate::pubsub::PubSubCommand;
 use crate::session::transaction::TransactionCommand;
 
 use serde::Deserialize;
@@ -71,6 +72,8 @@ pub enum Handling {
         /// Its key specs are of no use.
         asks: bool,
     },
+    /// Publishes, or begins or ends subscriptions.
+    PubSub(PubSubCommand),
     /// Refused: the whole error text, without `-` and line end. It says why a cluster (or this
     /// version of slotway) cannot do it.
     Refuse(&'static str),
@@ -79,13 +82,17 @@ pub enum Handling {
 /// Commands the proxy answers itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[allow(missing_docs, reason = "each variant is the command of that name")]
+#[allow(
+    missing_docs,
+    reason = "each variant is the command of that name; ClusterMode: READONLY and its like"
+)]
 pub enum LocalCommand {
     Ping,
     Echo,
     Quit,
     Reset,
     Select,
+    Role,
     Time,
     Command,
     Client,
@@ -93,6 +100,10 @@ pub enum LocalCommand {
     Auth,
     Info,
     Cluster,
+    ClusterMode,
+    Config,
+    Acl,
+    Help,
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::options::OptionScan;
 use super::{LocalCommand, SplitKind};
 use crate::operation::OperationKind;
+use crate::pubsub::PubSubCommand;
 use crate::session::transaction::TransactionCommand;
 
 /// The decisions built in, as text.
@@ -25,17 +26,24 @@ pub struct Override {
     pub local: Option<LocalCommand>,
     /// Begins, ends or guards a transaction.
     pub transaction: Option<TransactionCommand>,
+    /// Publishes, or begins or ends subscriptions.
+    pub pubsub: Option<PubSubCommand>,
     /// Done by an operation of the proxy's own.
     pub operation: Option<OperationKind>,
     /// Refused.
     pub refuse: Option<Refusal>,
     /// Sent on, although it has no keys or its flags call for a decision.
     pub route: Option<Routing>,
-    /// Refused only where one of these options is among the arguments.
-    pub refuse_with: Option<OptionScan>,
+    /// Done by the operation only where one of these options is among the arguments; otherwise sent on.
+    pub operation_with: Option<OptionScan>,
+    /// Where a command that waits says for how long. Without it the wait lasts as long as the node says.
+    pub timeout: Option<TimeoutPlace>,
     /// Arguments after the name come in pairs: any other number is a wrong number of arguments.
     #[serde(default)]
     pub pairs: bool,
+    /// Held back by CLIENT PAUSE WRITE although it has no flag `write`.
+    #[serde(default)]
+    pub may_replicate: bool,
     /// Key specifications of kind `unknown` are left out: `key-option` says what they do not, or
     /// they are about keys named in the data.
     #[serde(default)]
@@ -75,6 +83,29 @@ pub enum Routing {
     AnyPrimary,
     /// By its keys, as every command with keys.
     Keys,
+    /// To the owner of the slot whose number is the first argument after the subcommand.
+    Slot,
+}
+
+/// The argument that says how long a command may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimeoutPlace {
+    /// Index of the argument, from the end where it is negative; without one it is the value of the option
+    /// that `operation-with` looks for.
+    pub at: Option<i32>,
+    /// Unit and form of the number.
+    pub unit: TimeoutUnit,
+}
+
+/// How a timeout is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TimeoutUnit {
+    /// A decimal number of seconds.
+    Seconds,
+    /// A whole number of milliseconds.
+    Milliseconds,
 }
 
 /// An option whose value is a key.

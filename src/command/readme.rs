@@ -14,6 +14,13 @@ pub fn readme_table() -> String {
     let mut rows: BTreeMap<(u8, String, String), Vec<String>> = BTreeMap::new();
     for command in table.iter() {
         if let Some(name) = display_name(table, command) {
+            let option = command.decision.operation_with.as_ref().map(|option| option.any.join(", "));
+            if let (Some(option), Some(kind)) = (&option, command.decision.operation) {
+                let reason = command.decision.reason.clone().unwrap_or_default();
+                let name = format!("{name} (with {option})");
+                rows.entry((3, kind.words().to_owned(), reason)).or_default().push(name);
+            }
+            let name = option.map_or(name.clone(), |option| format!("{name} (without {option})"));
             rows.entry(row(command)).or_default().push(name);
         }
     }
@@ -30,9 +37,10 @@ fn row(command: &Command) -> (u8, String, String) {
     let handling = words(command).to_owned();
     match (command.handling, command.decision.refuse) {
         (Handling::Route, _) if handling == "any primary" => (1, handling, "no key".to_owned()),
+        (Handling::Route, _) if handling == "route by slot" => (1, handling, reason),
         (Handling::Route | Handling::Learned { .. }, _) => (0, handling, group(command)),
         (Handling::Split(_), _) => (2, "split".to_owned(), reason),
-        (Handling::Operation(_) | Handling::Transaction(_), _) => (3, handling, reason),
+        (Handling::Operation(_) | Handling::Transaction(_) | Handling::PubSub(_), _) => (3, handling, reason),
         (Handling::Local(_), _) => (4, "answered by slotway".to_owned(), reason),
         (Handling::Refuse(_), Some(refusal)) => {
             let rank = match refusal {
@@ -61,8 +69,7 @@ fn display_name(table: &CommandTable, command: &Command) -> Option<String> {
     }
     let subcommands: Vec<&Command> = command.subcommands.iter().filter_map(|&id| table.get(id)).collect();
     if subcommands.is_empty() {
-        let option = command.decision.refuse_with.as_ref().map(|option| option.any.join(", "));
-        return Some(option.map_or(name.clone(), |option| format!("{name} (without {option})")));
+        return Some(name);
     }
     match subcommands.iter().filter(|sub| alike(sub)).count() {
         _ if command.handling == Handling::Route => None,
@@ -92,13 +99,14 @@ mod tests {
         for name in [
             "GET",
             "OBJECT ENCODING",
-            "CLIENT (other subcommands)",
-            "ACL",
+            "CLUSTER (other subcommands)",
+            "ACL (other subcommands)",
             "XREAD (without BLOCK)",
+            "XREAD (with BLOCK)",
             "MEMORY USAGE",
         ] {
             assert!(names.contains(&name), "{name}\n{text}");
         }
-        assert!(!names.contains(&"OBJECT") && !names.contains(&"ACL WHOAMI"), "{text}");
+        assert!(!names.contains(&"OBJECT") && !names.contains(&"ACL LOG"), "{text}");
     }
 }

@@ -42,7 +42,7 @@ pub struct Command {
     /// True if the server `commands.json` comes from does not have it.
     pub added: bool,
     pub(super) specs: SpecSet,
-    pub(super) conditional: Option<(OptionScan, &'static str)>,
+    pub(super) conditional: Option<(OptionScan, Handling)>,
 }
 
 /// What a request's name stands for.
@@ -234,7 +234,7 @@ impl Command {
     pub fn handling_for(&self, args: &Args) -> Handling {
         match &self.conditional {
             None => self.handling,
-            Some((option, error)) if option.first(args).is_some() => Handling::Refuse(error),
+            Some((option, handling)) if option.first(args).is_some() => *handling,
             Some(_) => self.handling,
         }
     }
@@ -261,6 +261,11 @@ impl Command {
     /// as a write.
     pub fn is_read_only(&self) -> bool {
         self.flags.has(Flags::READONLY)
+    }
+
+    /// May change data, or send something to replicas: what CLIENT PAUSE WRITE holds back.
+    pub fn may_replicate(&self) -> bool {
+        self.flags.has(Flags::WRITE) || self.decision.may_replicate
     }
 
     /// The name without its container's.

@@ -46,9 +46,9 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["asking"], "it writes to a slot that is being moved"),
     (&["@connection"], "it changes the state of a connection, and those to the nodes are shared"),
     (&["@transaction"], "it changes the state of a connection, and those to the nodes are shared"),
-    (&["blocking", "@blocking"], "it may wait, and how long is not known"),
 ];
 const MANY_NODES: &str = "the server wants it sent to more than the owner of its keys (request_policy)";
+const WAITS: &str = "it may wait, and names no key";
 const NO_KEY: &str = "it may write and names no key, so that no shard can be chosen";
 
 /// The folded name, if it can be one: container and subcommand each of printable ASCII without blanks.
@@ -92,7 +92,7 @@ fn inherited(name: &str) -> Option<Option<String>> {
         return None;
     }
     match &container.decision {
-        Override { refuse: Some(refusal), refuse_with: None, reason, .. } => {
+        Override { refuse: Some(refusal), reason, .. } => {
             Some(Some(Refusal::error(*refusal, name, reason.as_deref().unwrap_or_default())))
         }
         Override { local: None, split: None, .. } => Some(None),
@@ -108,7 +108,8 @@ fn words(entry: &Entry<IgnoredAny>) -> Vec<String> {
 /// What says both read and write is a write: it must not be repeated. Who may come before AUTH is not
 /// for a node to say.
 fn believed(words: &[String]) -> Flags {
-    let flags = Flags::parse(words.iter().map(String::as_str)).without(Flags::NO_AUTH);
+    let flags = words.iter().map(|word| if word == "@blocking" { "blocking" } else { word.as_str() });
+    let flags = Flags::parse(flags).without(Flags::NO_AUTH);
     if flags.has(Flags::WRITE) { flags.without(Flags::READONLY) } else { flags }
 }
 
@@ -125,6 +126,7 @@ fn reason(words: &[String], entry: &Entry<IgnoredAny>, has_keys: bool, flags: Fl
         // Its keys may lie in several slots, if the client splits it: here they may not.
         Some("multi_shard") if has_keys => None,
         Some(_) => Some(MANY_NODES),
+        None if !has_keys && flagged(&["blocking", "@blocking"]) => Some(WAITS),
         None if !has_keys && !flags.has(Flags::READONLY) => Some(NO_KEY),
         None => None,
     }

@@ -115,6 +115,8 @@ config_keys! {
             "Worker threads; 0 means one per CPU this process may use (affinity and cgroup quota counted).";
         log_format: LogFormat = LogFormat::Text, Any, "log-format", "Form of the log lines on stderr.";
         log_level: LogLevel = LogLevel::Info, Any, "log-level", "Least severe line that is logged.";
+        announce_address: Option<NodeAddr> = None, Any, "announce-address",
+            "Host and port under which clients reach this process and its like, such as the Service's name: what CLUSTER SLOTS and its like tell. Unset: the address the client dialled.";
         max_memory: u64 = 0, Any, "max-memory",
             "Ceiling of all buffers together; at it new work is refused. 0 means 75 % of the cgroup limit, or of the machine's memory without one.";
     }
@@ -128,6 +130,13 @@ config_keys! {
             "Requests in flight of one client; at the bound its socket is not read until replies have left.";
         client_pending_bytes: u64 = 32 * MIB, Positive, "client-pending-bytes",
             "Bytes of requests in flight and replies not yet taken of one client; at the bound its socket is not read.";
+        subscriber_pending_bytes: u64 = 32 * MIB, Positive, "subscriber-pending-bytes",
+            "Bytes of messages a subscriber has not taken yet; one that would exceed it is closed. Redis' own default is the same.";
+        client_subscriptions: usize = 100_000, Positive, "client-subscriptions", "Channels, patterns and shard channels of one client.";
+        worker_subscriptions: usize = 1_000_000, Positive, "worker-subscriptions",
+            "The same of all clients of one worker, each client's counted.";
+        tracking_clients_max: usize = 1_000, Any, "tracking-clients-max",
+            "Clients that may have CLIENT TRACKING on; each has connections of its own to the nodes.";
         client_stall_timeout: Duration = secs(60), Positive, "client-stall-timeout",
             "A client that is owed bytes and takes none for this long is closed.";
     }
@@ -144,6 +153,8 @@ config_keys! {
         multi_key_split: bool = true, Any, "multi-key-split",
             "Split MGET, MSET, DEL, UNLINK, EXISTS and TOUCH over slots. A split write is not atomic; off answers CROSSSLOT instead.";
         merge_reply_bytes: u64 = 512 * MIB, Positive, "merge-reply-bytes", "Largest reply merged from parts.";
+        script_cache_bytes: u64 = 16 * MIB, Any, "script-cache-bytes",
+            "Bodies of scripts seen in EVAL and SCRIPT LOAD, kept so that EVALSHA works on a node that does not have them. 0 keeps none.";
         transaction_bytes: u64 = 64 * MIB, Positive, "transaction-bytes", "Most bytes queued between MULTI and EXEC; more and EXEC is refused.";
         transaction_commands: usize = 100_000, Positive, "transaction-commands", "Most commands queued between MULTI and EXEC.";
         bulk_bytes_max: u64 = 512 * MIB, Positive, "bulk-bytes-max",

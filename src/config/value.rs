@@ -281,6 +281,19 @@ choice! {
     }
 }
 
+impl Value for NodeAddr {
+    const EXPECTED: &'static str = "host:port, [IPv6]:port or host (port 6379)";
+    const TOML: &'static [TomlKind] = &[TomlKind::Text];
+
+    fn parse(text: &str) -> Option<Self> {
+        parse_node_addr(text)
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl Value for Vec<NodeAddr> {
     const EXPECTED: &'static str = "a list of host:port, [IPv6]:port or host (port 6379)";
     const TOML: &'static [TomlKind] = &[TomlKind::List, TomlKind::Text];

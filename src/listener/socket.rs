@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 /// A peer that vanished without a word is noticed after about two minutes, below the idle limits of
 /// common load balancers.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+pub const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
 const KEEPALIVE_PROBES: u32 = 3;
 

@@ -75,7 +75,9 @@ pub(super) async fn debug(operation: &Operation) -> Result<Vec<u8>, Failure> {
     match DEBUG.iter().find(|(name, _)| is(name)) {
         Some((_, Way::Everywhere)) => broadcast::all_succeeded(operation, false).await,
         Some((_, Way::Key)) => at_owner(operation, args.at(2)).await,
-        None => refused(&Refusal::Node.error("debug", "but for SLEEP, SET-ACTIVE-EXPIRE, OBJECT and their like")),
+        None => {
+            refused(&Refusal::Node.error("debug", "but for SLEEP, SET-ACTIVE-EXPIRE, OBJECT and their like"))
+        }
     }
 }
 

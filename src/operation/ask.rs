@@ -9,6 +9,8 @@ use bytes::Bytes;
 use super::Operation;
 use crate::backend::call::{Call, CallError};
 use crate::backend::lane::Lane;
+use crate::backend::ticket::NO_SLOT;
+use crate::command::{CommandClass, Flags};
 use crate::error::ProxyError;
 use crate::topology::node::NodeId;
 use crate::topology::{Event, Trigger};
@@ -17,6 +19,13 @@ use crate::topology::{Event, Trigger};
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 impl Operation {
+    /// A request that writes goes to `node`: WAIT has to know.
+    pub fn note_write(&self, slot: u16, node: NodeId) {
+        if self.command.flags.has(Flags::WRITE) || self.command.class == CommandClass::Script {
+            self.session.inner().written.add(slot, node, &self.worker.losses);
+        }
+    }
+
     /// The primaries of all shards, once every slot has one.
     ///
     /// # Errors
@@ -75,6 +84,24 @@ impl Operation {
         }
     }
 
+    /// The session's own lane to `node`, once it is connected.
+    ///
+    /// # Errors
+    /// It is not within `owner-wait`.
+    pub async fn private_lane(&self, node: NodeId) -> Result<Rc<Lane>, CallError> {
+        let until = self.worker.clock.now() + self.worker.limits.owner_wait;
+        loop {
+            let changed = self.worker.changed.notified();
+            if let Some(lane) = self.worker.open_private_lane(&self.session, node, self.resp) {
+                return Ok(lane);
+            }
+            if self.worker.clock.tick() >= until || !self.worker.table.borrow().is_member(node) {
+                return Err(CallError::NoNode);
+            }
+            let _looked = tokio::time::timeout(LOOK_AGAIN, changed).await;
+        }
+    }
+
     /// Queues a request of `frames` replies at `node`, without waiting for them. It counts as sent.
     ///
     /// # Errors
@@ -82,6 +109,7 @@ impl Operation {
     pub async fn call(&self, node: NodeId, request: &[u8], frames: u16) -> Result<Rc<Call>, CallError> {
         let lane = self.ready_lane(node).await?;
         self.mark_sent();
+        self.note_write(NO_SLOT, node);
         lane.call(&self.worker, request, frames).ok_or(CallError::QueueFull)
     }
 

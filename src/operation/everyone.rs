@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::Deserialize;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Operation, OperationKind, flush, keyspace, scan};
+use super::{Operation, administration, broadcast, flush, keyspace, latency, scan, scripts};
 use crate::backend::call::CallError;
 use crate::backend::lane::Lane;
 use crate::error::{Executed, ProxyError};
@@ -89,17 +90,82 @@ pub(super) fn is_passing(error: &str) -> bool {
     ["LOADING", "MASTERDOWN", "CLUSTERDOWN", "READONLY"].contains(&code)
 }
 
+/// Which of them a command is; `operation = "…"` in `overrides.toml`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EveryoneKind {
+    /// DBSIZE.
+    Dbsize,
+    /// KEYS.
+    Keys,
+    /// RANDOMKEY.
+    Randomkey,
+    /// SCAN.
+    Scan,
+    /// FLUSHALL, FLUSHDB.
+    Flush,
+    /// All primaries do it; the first reply, if none refuses.
+    AllPrimaries,
+    /// The same with the replicas.
+    AllNodes,
+    /// All do it; their integers added.
+    Sum,
+    /// All do it; the lowest integer.
+    Lowest,
+    /// All are asked; their texts one after the other.
+    Texts,
+    /// SLOWLOG GET.
+    SlowlogGet,
+    /// LATENCY LATEST.
+    LatencyLatest,
+    /// LATENCY HISTORY.
+    LatencyHistory,
+    /// LATENCY HISTOGRAM.
+    LatencyHistogram,
+    /// MEMORY STATS.
+    MemoryStats,
+    /// CONFIG SET.
+    ConfigSet,
+    /// DEBUG.
+    Debug,
+    /// SCRIPT LOAD.
+    ScriptLoad,
+    /// SCRIPT EXISTS.
+    ScriptExists,
+    /// SCRIPT FLUSH.
+    ScriptFlush,
+    /// SCRIPT KILL, FUNCTION KILL.
+    Kill,
+    /// FUNCTION STATS.
+    FunctionStats,
+}
+
 /// Runs an operation that asks several nodes.
-pub(super) async fn run(operation: &Operation, kind: OperationKind) -> Result<Vec<u8>, ProxyError> {
+pub(super) async fn run(operation: &Operation, kind: EveryoneKind) -> Result<Vec<u8>, ProxyError> {
+    use EveryoneKind as Kind;
     let result = match kind {
-        OperationKind::Dbsize => keyspace::dbsize(operation).await,
-        OperationKind::Keys => keyspace::keys(operation).await,
-        OperationKind::Randomkey => keyspace::randomkey(operation).await,
-        OperationKind::Scan => scan::scan(operation).await,
-        OperationKind::Flush => flush::flush(operation).await,
-        OperationKind::Watch | OperationKind::Unwatch | OperationKind::Exec | OperationKind::AskKeys => {
-            Err(ProxyError::BadReply.into())
-        }
+        Kind::Dbsize => keyspace::dbsize(operation).await,
+        Kind::Keys => keyspace::keys(operation).await,
+        Kind::Randomkey => keyspace::randomkey(operation).await,
+        Kind::Scan => scan::scan(operation).await,
+        Kind::Flush => flush::flush(operation).await,
+        Kind::AllPrimaries => broadcast::all_succeeded(operation, false).await,
+        Kind::AllNodes => broadcast::all_succeeded(operation, true).await,
+        Kind::Sum => broadcast::joined(operation, i64::saturating_add).await,
+        Kind::Lowest => broadcast::joined(operation, i64::min).await,
+        Kind::Texts => broadcast::texts(operation).await,
+        Kind::SlowlogGet => broadcast::slowlog(operation).await,
+        Kind::LatencyLatest => broadcast::latency(operation, latency::latest).await,
+        Kind::LatencyHistory => broadcast::latency(operation, latency::history).await,
+        Kind::LatencyHistogram => broadcast::latency(operation, latency::histogram).await,
+        Kind::MemoryStats => broadcast::memory_stats(operation).await,
+        Kind::ConfigSet => administration::config_set(operation).await,
+        Kind::Debug => administration::debug(operation).await,
+        Kind::ScriptLoad => scripts::load(operation).await,
+        Kind::ScriptExists => scripts::exists(operation).await,
+        Kind::ScriptFlush => scripts::flush(operation).await,
+        Kind::Kill => scripts::kill(operation).await,
+        Kind::FunctionStats => scripts::stats(operation).await,
     };
     result.or_else(Failure::reply)
 }

@@ -41,7 +41,8 @@ pub(super) fn latest(replies: Vec<Tree>) -> Option<Tree> {
 }
 
 fn join(known: &mut [i64], other: &[i64]) -> Option<()> {
-    let ([at, latest, longest, sums @ ..], [other_at, other_latest, other_longest, more @ ..]) = (known, other)
+    let ([at, latest, longest, sums @ ..], [other_at, other_latest, other_longest, more @ ..]) =
+        (known, other)
     else {
         return None;
     };
@@ -165,7 +166,10 @@ mod tests {
         let a = tree("[[7 100 5 [get x] c n] [6 90 5 [get y] c n]]");
         let b = tree("[[3 95 9 [set z v] c n]]");
         same(slowlog(vec![a.clone(), b.clone()], 2), "[[7 100 5 [get x] c n] [3 95 9 [set z v] c n]]");
-        same(slowlog(vec![a, b], usize::MAX), "[[7 100 5 [get x] c n] [3 95 9 [set z v] c n] [6 90 5 [get y] c n]]");
+        same(
+            slowlog(vec![a, b], usize::MAX),
+            "[[7 100 5 [get x] c n] [3 95 9 [set z v] c n] [6 90 5 [get y] c n]]",
+        );
         assert_eq!(slowlog(vec![tree("[1]")], 9), None);
     }
 

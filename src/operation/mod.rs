@@ -14,66 +14,96 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 use serde::Deserialize;
 use smallvec::SmallVec;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+mod administration;
 pub mod ask;
+mod block;
+mod broadcast;
 mod census;
 mod cursor;
-mod everyone;
+pub mod ending;
+pub mod everyone;
 mod flush;
 mod keys;
 mod keyspace;
+mod last_ids;
+mod latency;
 mod leaving;
+mod memory;
+pub mod monitor;
 mod scan;
+mod scripts;
+mod timeout;
+mod tree;
+mod visit;
+mod wait;
 pub mod watch;
 
+use self::ending::Ending;
+use self::everyone::EveryoneKind;
 use crate::backend::ticket::{Aim, Errand, NO_SLOT, Parcel};
-use crate::command::Command;
+use crate::command::{Command, CommandClass};
 use crate::error::ProxyError;
 use crate::protocol::request::{Args, Span};
 use crate::reply::merge::error_line;
 use crate::session::pending::CellState;
-use crate::session::state::Resp;
+use crate::session::state::{Resp, SessionMode};
 use crate::session::{OTHER_LANE, Session, SessionInner};
 use crate::worker::WorkerContext;
+use crate::worker::outgoing::LARGE;
 
 /// Which operation a command is; `operation = "…"` in `overrides.toml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OperationKind {
-    /// DBSIZE.
-    Dbsize,
-    /// KEYS.
-    Keys,
-    /// RANDOMKEY.
-    Randomkey,
-    /// SCAN.
-    Scan,
-    /// FLUSHALL, FLUSHDB.
-    Flush,
     /// WATCH.
     Watch,
     /// UNWATCH, after a WATCH.
     Unwatch,
     /// EXEC, after a WATCH.
     Exec,
+    /// Waits for data in one slot: BLPOP and its kind, XREAD BLOCK, learned commands flagged `blocking`.
+    Block,
+    /// WAIT and WAITAOF.
+    Wait,
+    /// CLIENT TRACKING.
+    Tracking,
+    /// MONITOR.
+    Monitor,
     /// A learned command whose keys a node has to tell.
     AskKeys,
+    /// SUBSCRIBE and its like, where a node has to be asked.
+    Subscribe,
+    /// PUBSUB.
+    Pubsub,
+    /// What concerns all keys, or all nodes.
+    #[serde(untagged)]
+    Everyone(EveryoneKind),
 }
 
 impl OperationKind {
     /// How such a command is handled, for the table of commands.
     pub fn words(self) -> &'static str {
         match self {
-            Self::Dbsize | Self::Keys | Self::Randomkey | Self::Scan | Self::Flush => "all shards",
+            Self::Everyone(_) | Self::Pubsub | Self::Monitor => "all shards",
+            Self::Subscribe => "shared subscription",
             Self::AskKeys => "route by key, asked for",
-            Self::Watch | Self::Unwatch | Self::Exec => "dedicated connection",
+            Self::Watch | Self::Unwatch | Self::Exec | Self::Block | Self::Wait | Self::Tracking => {
+                "dedicated connection"
+            }
         }
     }
 
     /// True for what does not wait inside a transaction, and goes to the owner of its keys like any command.
     pub fn is_routed_in_transaction(self) -> bool {
-        false
+        self.waits()
+    }
+
+    /// True for what waits at nodes as long as its client wants, and ends when its client is gone.
+    pub fn waits(self) -> bool {
+        matches!(self, Self::Block | Self::Wait)
     }
 }
 
@@ -105,6 +135,7 @@ impl OwnedRequest {
 #[derive(Debug)]
 pub struct Running {
     seq: u32,
+    waits: bool,
     abort: AbortHandle,
     progress: Rc<Progress>,
 }
@@ -116,6 +147,9 @@ struct Progress {
     sent: Cell<bool>,
     /// No `request-deadline` for it: it waits as long as its client wants.
     timeless: Cell<bool>,
+    /// Why its wait is to end, if it is.
+    ending: Cell<Option<Ending>>,
+    told: Notify,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -144,7 +178,9 @@ pub fn start(
     (command, kind): (&'static Command, OperationKind),
     args: &Args<'_>,
 ) {
-    let seq = inner.expect(session, command, NO_SLOT, CellState::Waiting);
+    let class = if kind.waits() { CommandClass::Blocking } else { command.class };
+    session.watch();
+    let seq = inner.pending.push(class, NO_SLOT, session.worker().clock.now(), CellState::Waiting);
     inner.epoch = OTHER_LANE;
     let progress = Rc::new(Progress::default());
     let operation = Operation {
@@ -158,11 +194,13 @@ pub fn start(
         progress: Rc::clone(&progress),
     };
     let task = tokio::task::spawn_local(run(operation, kind));
-    inner.operation = Some(Box::new(Running { seq, abort: task.abort_handle(), progress }));
+    inner.operation =
+        Some(Box::new(Running { seq, waits: kind.waits(), abort: task.abort_handle(), progress }));
 }
 
 async fn run(operation: Operation, kind: OperationKind) {
     operation.alone().await;
+    let _blocked = kind.waits().then(|| Blocked::new(&operation));
     let reply = match kind {
         OperationKind::AskKeys => match keys::slot(&operation).await {
             Ok(slot) => return operation.go_on(slot),
@@ -170,10 +208,45 @@ async fn run(operation: Operation, kind: OperationKind) {
         },
         OperationKind::Watch => watch::watch(&operation).await,
         OperationKind::Unwatch => watch::unwatch(&operation).await,
-        OperationKind::Exec => watch::exec(&operation).await,
-        kind => Box::pin(everyone::run(&operation, kind)).await,
+        OperationKind::Exec => {
+            operation.session.inner().distrust_reads();
+            watch::exec(&operation).await
+        }
+        OperationKind::Block => {
+            if operation.command.is_read_only() {
+                operation.session.inner().distrust_reads();
+            }
+            block::block(&operation).await
+        }
+        OperationKind::Wait => wait::wait(&operation).await,
+        OperationKind::Subscribe => crate::pubsub::client::subscribe(&operation).await,
+        OperationKind::Pubsub => crate::pubsub::inspect::pubsub(&operation).await,
+        OperationKind::Monitor => monitor::monitor(&operation).await,
+        OperationKind::Tracking => crate::tracking::switch(&operation).await,
+        OperationKind::Everyone(kind) => Box::pin(everyone::run(&operation, kind)).await,
     };
     operation.finish(reply);
+}
+
+/// While it lives, its client counts as blocked.
+struct Blocked(Rc<WorkerContext>);
+
+impl Blocked {
+    fn new(operation: &Operation) -> Self {
+        let mut inner = operation.session.inner();
+        inner.client.mode = SessionMode::Blocked;
+        if inner.draining {
+            inner.end_wait(Ending::Shutdown);
+        }
+        operation.worker.counters.blocked(1);
+        Self(Rc::clone(&operation.worker))
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        self.0.counters.blocked(-1);
+    }
 }
 
 impl Operation {
@@ -217,9 +290,16 @@ impl Operation {
             self.worker.counters.error(error);
             error_line(error)
         });
-        self.session.inner().operation = None;
+        {
+            let mut inner = self.session.inner();
+            if inner.operation.take().is_some_and(|running| running.waits) {
+                inner.settle_mode();
+            }
+        }
         let errand = Errand::new(&self.session, self.seq, NO_SLOT, self.command, self.resp);
-        self.session.deliver(&errand, &frame, None);
+        let frame = Bytes::from(frame);
+        let shared = (frame.len() >= LARGE).then(|| frame.clone());
+        self.session.deliver(&errand, &frame, shared);
     }
 }
 
@@ -243,6 +323,9 @@ impl SessionInner {
     pub fn end_operation(&mut self, seq: u32) -> Option<bool> {
         let running = self.operation.take_if(|running| running.seq == seq)?;
         running.abort.abort();
+        if running.waits {
+            self.settle_mode();
+        }
         Some(running.progress.sent.get())
     }
 

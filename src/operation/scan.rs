@@ -111,7 +111,7 @@ impl<'a> Wanted<'a> {
 
     /// True for a key that MATCH lets through.
     pub(super) fn matches(&self, key: &[u8]) -> bool {
-        self.pattern.is_none_or(|pattern| glob::matches_exactly(pattern, key))
+        self.pattern.is_none_or(|pattern| glob::matches_exact(pattern, key))
     }
 }
 

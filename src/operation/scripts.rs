@@ -6,14 +6,15 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
-use super::Operation;
 use super::everyone::{Failure, Tally, error_text};
 use super::tree::Tree;
+use super::{Operation, broadcast};
 use crate::backend::call::CallError;
 use crate::backend::line::LineError;
 use crate::error::ProxyError;
 use crate::protocol::encode;
 use crate::protocol::reply::string;
+use crate::script::parse_sha;
 use crate::topology::node::NodeId;
 
 /// SCRIPT LOAD: on every primary, or it is an error.
@@ -21,30 +22,39 @@ pub(super) async fn load(operation: &Operation) -> Result<Vec<u8>, Failure> {
     let done = operation.to_all_primaries(operation.request.bytes()).await?;
     let reply = operation.all_succeeded(&done)?;
     let args = operation.request.args();
-    if let Some(sha) = string(&reply) {
+    if string(&reply).is_some() {
         if done.iter().any(|heard| heard.reply != reply) {
             return Err(ProxyError::BadReply.into());
         }
-        loaded(operation, sha, args.at(2));
+        operation.worker.note_script(args.at(2));
     }
     Ok(reply)
 }
 
-/// A script is on all primaries now.
-fn loaded(operation: &Operation, sha: &[u8], body: &[u8]) {
-    tracing::debug!(client = operation.session.id, sha = sha.len(), bytes = body.len(), "script loaded");
+/// SCRIPT FLUSH: nowhere, and not here either.
+pub(super) async fn flush(operation: &Operation) -> Result<Vec<u8>, Failure> {
+    let reply = broadcast::all_succeeded(operation, false).await?;
+    if error_text(&reply).is_none() {
+        operation.worker.process.scripts.clear();
+    }
+    Ok(reply)
 }
 
-/// SCRIPT EXISTS: per script, whether every primary has it.
+/// SCRIPT EXISTS: per script, whether EVALSHA finds it: every primary has it, or we do.
 pub(super) async fn exists(operation: &Operation) -> Result<Vec<u8>, Failure> {
     let heard = operation.hear(operation.request.bytes()).await?;
     let mut everywhere = vec![true; operation.request.args().len().saturating_sub(2)];
     for heard in &heard {
         let reply = Tree::parse(&heard.reply).ok_or(ProxyError::BadReply)?;
-        let here = reply.items().filter(|items| items.len() == everywhere.len()).ok_or(ProxyError::BadReply)?;
+        let here =
+            reply.items().filter(|items| items.len() == everywhere.len()).ok_or(ProxyError::BadReply)?;
         for (everywhere, here) in everywhere.iter_mut().zip(here) {
             *everywhere &= here.number() == Some(1);
         }
+    }
+    let args = operation.request.args();
+    for (there, sha) in everywhere.iter_mut().zip(args.iter().skip(2)) {
+        *there |= parse_sha(sha).is_some_and(|sha| operation.worker.process.scripts.body(&sha).is_some());
     }
     let mut out = Vec::new();
     encode::array(&mut out, everywhere.len());

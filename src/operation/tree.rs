@@ -137,7 +137,9 @@ mod tests {
 
     #[test]
     fn nonsense_and_depth_are_refused() {
-        for bad in [&b"*2\r\n:1\r\n"[..], b"", b"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n"] {
+        for bad in
+            [&b"*2\r\n:1\r\n"[..], b"", b"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n"]
+        {
             assert_eq!(Tree::parse(bad), None);
         }
         assert!(Tree::parse(b"*3\r\n:1\r\n:2\r\n:3\r\n").unwrap().pairs().is_none());

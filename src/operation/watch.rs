@@ -107,7 +107,15 @@ pub async fn exec(operation: &Operation) -> Result<Vec<u8>, ProxyError> {
         clean_later(worker, line);
         return Err(ProxyError::CrossSlot);
     }
+    if push.scripts {
+        for load in worker.script_loads(&push.bytes) {
+            if line.ask(&load).await.is_err() {
+                return Ok(null);
+            }
+        }
+    }
     operation.mark_sent();
+    operation.session.inner().written.add(slot, line.node, &worker.losses);
     let reply = send(&mut line, &push).await;
     match reply {
         Ok(frame) => {

@@ -162,6 +162,17 @@ pub fn string(frame: &[u8]) -> Option<&[u8]> {
     if kind == b'=' { text.get(4..) } else { Some(text) }
 }
 
+/// The elements of a whole array reply; the content of those that are bulk strings with the header. `None` if
+/// `frame` is no array.
+pub fn elements(frame: &[u8]) -> Option<Vec<&[u8]>> {
+    let Line::Number(count, _) = read_length(frame, 1) else { return None };
+    let mut elements = Vec::new();
+    let whole = array_elements(frame, usize::try_from(count).ok()?, |_, start, len| {
+        elements.push(frame.get(start..start + len).unwrap_or(&[]));
+    });
+    whole.then_some(elements)
+}
+
 /// The value of an integer reply.
 pub fn integer(frame: &[u8]) -> Option<i64> {
     let digits = frame.strip_prefix(b":")?.strip_suffix(b"\r\n")?;

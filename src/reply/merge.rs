@@ -7,10 +7,10 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::command::SplitKind;
-use crate::error::ProxyError;
+use crate::error::{Executed, ProxyError};
 use crate::protocol::reply::{array_elements, integer};
 use crate::router::split::{Few, SplitPlan};
-use crate::worker::outgoing::{LARGE, Outgoing};
+use crate::worker::outgoing::{LARGE, Outgoing, is_small_part};
 use crate::worker::pool::BufferPool;
 
 /// Where the value of one key lies: in the arena, or in one of the slices.
@@ -33,6 +33,27 @@ enum PartState {
     Done,
 }
 
+/// What the parts that are answered may have done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Effect {
+    /// None of them was executed.
+    Nothing,
+    /// Nobody knows.
+    Maybe,
+    /// At least one was executed.
+    Done,
+}
+
+/// The error that the whole reply will be.
+#[derive(Debug)]
+struct Failure {
+    /// First key of its part.
+    position: u32,
+    line: Vec<u8>,
+    /// The text itself says that something may have been executed.
+    warns: bool,
+}
+
 /// The reply of a split command in the making.
 #[derive(Debug)]
 pub struct Merge {
@@ -45,8 +66,8 @@ pub struct Merge {
     slices: Vec<Bytes>,
     slice_bytes: usize,
     sum: i64,
-    error: Option<(u32, Vec<u8>)>,
-    executed: bool,
+    error: Option<Failure>,
+    effect: Effect,
     write: bool,
     limit: u64,
 }
@@ -69,7 +90,7 @@ impl Merge {
             slice_bytes: 0,
             sum: 0,
             error: None,
-            executed: false,
+            effect: Effect::Nothing,
             write,
             limit: limit.min(u64::from(u32::MAX)),
         }
@@ -78,6 +99,13 @@ impl Merge {
     /// True for a command that changes data.
     pub fn is_write(&self) -> bool {
         self.write
+    }
+
+    /// How many parts are under way, if no other part can have been executed: when these were not sent,
+    /// nothing was.
+    pub fn only_under_way(&self) -> Option<usize> {
+        let under_way = || self.states.iter().filter(|state| **state == PartState::Open).count();
+        (self.effect == Effect::Nothing).then(under_way)
     }
 
     /// True when every part is answered.
@@ -144,16 +172,17 @@ impl Merge {
             return;
         }
         if reply.first() == Some(&b'-') {
-            return self.fail(part, reply.to_vec());
+            return self.fail(part, reply.to_vec(), false);
         }
         let fits = match self.kind {
             SplitKind::ByPosition => return self.accept_values(part, reply, shared),
             SplitKind::Sum => integer(reply).map(|n| self.sum = self.sum.saturating_add(n)).is_some(),
             SplitKind::AllOk => reply == b"+OK\r\n",
         };
-        self.executed |= fits;
-        if !fits {
-            self.fail(part, error_line(ProxyError::BadReply));
+        if fits {
+            self.effect = Effect::Done;
+        } else {
+            self.fail_with(part, ProxyError::BadReply);
         }
     }
 
@@ -162,7 +191,7 @@ impl Merge {
             self.arena = Vec::new();
             self.slices = Vec::new();
             self.slice_bytes = 0;
-            return self.fail(part, error_line(ProxyError::MergeTooLarge));
+            return self.fail_with(part, ProxyError::MergeTooLarge);
         }
         let (source, base) = match shared {
             Some(bytes) => {
@@ -175,6 +204,7 @@ impl Merge {
                 (0, self.arena.len() - reply.len())
             }
         };
+        self.effect = Effect::Done;
         let positions = self.plan.positions(usize::from(part));
         let values = &mut self.values;
         let whole = array_elements(reply, positions.len(), |index, start, len| {
@@ -183,33 +213,49 @@ impl Merge {
             }
         });
         if !whole {
-            self.fail(part, error_line(ProxyError::BadReply));
+            self.fail_with(part, ProxyError::BadReply);
         }
     }
 
     /// A part ended in an error of the proxy's own.
     pub fn fail_part(&mut self, part: u16, error: ProxyError) {
         if self.finish_part(part) {
-            self.executed |= error.executed() != crate::error::Executed::No;
-            self.fail(part, error_line(error));
+            self.fail_with(part, error);
         }
     }
 
-    fn fail(&mut self, part: u16, line: Vec<u8>) {
+    fn fail_with(&mut self, part: u16, error: ProxyError) {
+        let maybe = error.executed() != Executed::No;
+        if maybe {
+            self.effect = self.effect.max(Effect::Maybe);
+        }
+        self.fail(part, error_line(error), maybe);
+    }
+
+    fn fail(&mut self, part: u16, line: Vec<u8>, warns: bool) {
         let position = self.plan.positions(usize::from(part)).first().copied().unwrap_or(0);
-        if self.error.as_ref().is_none_or(|(first, _)| position < *first) {
-            self.error = Some((position, line));
+        if self.error.as_ref().is_none_or(|first| position < first.position) {
+            self.error = Some(Failure { position, line, warns });
+        }
+    }
+
+    /// What an error of a write has to say about the other parts.
+    fn warning(&self, error: &Failure) -> &'static [u8] {
+        match self.effect {
+            Effect::Done if self.write => b" (slotway: other parts of this command were executed)",
+            Effect::Maybe if self.write && !error.warns => {
+                b" (slotway: other parts of this command may have been executed)"
+            }
+            _ => b"",
         }
     }
 
     /// Writes the whole reply. Call once, when complete.
     pub fn write(&self, out: &mut Outgoing, pool: &BufferPool) {
         let mut put = |bytes: &[u8]| out.append(bytes, || pool.take());
-        if let Some((_, line)) = &self.error {
-            put(line.strip_suffix(b"\r\n").unwrap_or(line));
-            if self.write && self.executed {
-                put(b" (slotway: other parts of this command were executed)");
-            }
+        if let Some(error) = &self.error {
+            put(error.line.strip_suffix(b"\r\n").unwrap_or(&error.line));
+            put(self.warning(error));
             return put(b"\r\n");
         }
         let mut digits = itoa::Buffer::new();
@@ -230,17 +276,34 @@ impl Merge {
     }
 
     fn write_values(&self, out: &mut Outgoing, pool: &BufferPool) {
+        let shared = self.shared_bytes();
         for value in &self.values {
             let range = value.start as usize..(value.start + value.len) as usize;
-            let slice = (value.source as usize).checked_sub(1).and_then(|index| self.slices.get(index));
+            let index = (value.source as usize).checked_sub(1);
+            let slice = index.and_then(|index| Some((self.slices.get(index)?, *shared.get(index)?)));
             match slice {
-                Some(bytes) if range.len() >= LARGE && range.end <= bytes.len() => {
+                Some((bytes, shared))
+                    if range.len() >= LARGE
+                        && range.end <= bytes.len()
+                        && !is_small_part(shared, bytes.len()) =>
+                {
                     out.push(bytes.slice(range))
                 }
-                Some(bytes) => out.append(bytes.get(range).unwrap_or(&[]), || pool.take()),
+                Some((bytes, _)) => out.append(bytes.get(range).unwrap_or(&[]), || pool.take()),
                 None => out.append(self.arena.get(range).unwrap_or(&[]), || pool.take()),
             }
         }
+    }
+
+    /// How many bytes of each slice are values that need not be copied: one of them keeps the whole slice.
+    fn shared_bytes(&self) -> Few<usize> {
+        let mut shared = Few::from_elem(0, self.slices.len());
+        for value in self.values.iter().filter(|value| value.len as usize >= LARGE) {
+            if let Some(bytes) = (value.source as usize).checked_sub(1).and_then(|i| shared.get_mut(i)) {
+                *bytes += value.len as usize;
+            }
+        }
+        shared
     }
 }
 

@@ -1,9 +1,9 @@
 //! Errors by which a node says "not here" or "not now": MOVED, ASK, TRYAGAIN, CLUSTERDOWN, LOADING,
 //! MASTERDOWN, READONLY. All mean that the request was not executed, so it may be sent again (Redis
 //! Cluster specification, "Redirection and resharding"). Scripts can return any error text, so a
-//! redirect is followed only if its slot is the request's and its target belongs to the cluster; one that
-//! comes from a script has to be borne out by a fresh view of the cluster, and what only says "not now" is
-//! never taken from a script. A redirect never edits the slot table.
+//! redirect is followed only if its slot is the request's and its target belongs to the cluster, and
+//! whatever comes from a script has to be borne out by a fresh view of the cluster. A redirect never edits
+//! the slot table.
 
 use std::rc::Rc;
 
@@ -11,11 +11,11 @@ use bytes::Bytes;
 
 use super::explode::explode;
 use crate::backend::lane::Lane;
-use crate::backend::ticket::{Aim, Claim, Doubt, Errand, NO_SLOT, Parcel};
+use crate::backend::ticket::{Aim, Cause, Claim, Errand, NO_SLOT, Parcel};
 use crate::error::ProxyError;
 use crate::telemetry::{CommandClass, RedirectKind};
 use crate::topology::node::NodeAddr;
-use crate::topology::{Event, Trigger};
+use crate::topology::{Event, Trigger, Unable};
 use crate::worker::WorkerContext;
 
 /// Shortest and longest pause before a request that met "not now" is sent again, in microseconds.
@@ -44,10 +44,8 @@ pub enum Redirect<'a> {
     },
     /// Keys of the request are on both sides of a migration.
     TryAgain,
-    /// The node thinks the cluster is down, or the slot unserved.
-    ClusterDown,
-    /// LOADING, MASTERDOWN, READONLY: this node can't, for now.
-    NotNow,
+    /// CLUSTERDOWN, LOADING, MASTERDOWN, READONLY: this node can't, for now.
+    Unable(Unable),
 }
 
 /// `host:port` of a redirect; an empty host means the node that said it.
@@ -70,8 +68,9 @@ pub fn parse(frame: &[u8]) -> Option<Redirect<'_>> {
         b"MOVED" => parse_target(rest).map(|(slot, target)| Redirect::Moved { slot, target }),
         b"ASK" => parse_target(rest).map(|(slot, target)| Redirect::Ask { slot, target }),
         b"TRYAGAIN" => Some(Redirect::TryAgain),
-        b"CLUSTERDOWN" => Some(Redirect::ClusterDown),
-        b"LOADING" | b"MASTERDOWN" | b"READONLY" => Some(Redirect::NotNow),
+        b"CLUSTERDOWN" => Some(Redirect::Unable(Unable::Cluster)),
+        b"MASTERDOWN" | b"READONLY" => Some(Redirect::Unable(Unable::Replica)),
+        b"LOADING" => Some(Redirect::Unable(Unable::Loading)),
         _ => None,
     }
 }
@@ -94,6 +93,7 @@ pub fn follow(
     frame: &[u8],
 ) -> bool {
     let Some(redirect) = parse(frame) else { return false };
+    let is_script = errand.command.class == CommandClass::Script;
     match redirect {
         Redirect::Moved { slot, target } | Redirect::Ask { slot, target } => {
             if slot != errand.slot || errand.slot == NO_SLOT {
@@ -108,16 +108,20 @@ pub fn follow(
         }
         Redirect::TryAgain => {
             worker.counters.redirect(RedirectKind::TryAgain);
-            let script = errand.command.class == CommandClass::Script;
-            let aim = if script { in_doubt(worker, lane, Claim::TryAgain, frame) } else { Aim::Table };
-            explode(worker, errand, request)
-                || again_later(worker, errand, request, aim, worker.limits.tryagain_wait)
+            let aim = if is_script { worker.in_doubt(lane, Claim::TryAgain, frame) } else { Aim::Table };
+            explode(worker, errand, request) || again_later(worker, errand, request, aim, Cause::Migration)
         }
-        _ if errand.command.class == CommandClass::Script => false,
-        Redirect::ClusterDown | Redirect::NotNow => {
+        Redirect::Unable(why) => {
             worker.counters.redirect(RedirectKind::ClusterDown);
-            worker.topology.report(Event::Refresh(Trigger::Redirect));
-            again_later(worker, errand, request, Aim::Table, worker.limits.owner_wait)
+            // A node that recovers between its answer and the fresh view is not to be called a liar.
+            let known = !is_script || worker.topology.bore_out_lately(why, lane.key.node, errand.slot);
+            let aim = if known {
+                worker.topology.report(Event::Refresh(Trigger::Redirect));
+                Aim::Table
+            } else {
+                worker.in_doubt(lane, Claim::Unable(why), frame)
+            };
+            again_later(worker, errand, request, aim, Cause::Unable)
         }
     }
 }
@@ -145,28 +149,21 @@ fn go_to(
         Some(node) if errand.command.class != CommandClass::Script => Aim::Node { node, asking },
         _ => {
             let target = NodeAddr { host: host.to_owned(), port: target.port };
-            in_doubt(worker, lane, if asking { Claim::Ask(target) } else { Claim::Moved(target) }, frame)
+            worker.in_doubt(lane, if asking { Claim::Ask(target) } else { Claim::Moved(target) }, frame)
         }
     };
     hold(worker, Parcel { errand, bytes: request.clone(), aim }, pause);
     true
 }
 
-/// Has the claim looked at when a refresh that begins now is over.
-fn in_doubt(worker: &WorkerContext, lane: &Lane, claim: Claim, frame: &[u8]) -> Aim {
-    let round = worker.topology.next_round();
-    worker.topology.report(Event::Refresh(Trigger::Redirect));
-    let frame = Bytes::copy_from_slice(frame);
-    Aim::IfTrue(Rc::new(Doubt { claim, frame, from: lane.key.node, round, looks: 0 }))
-}
-
-fn again_later(worker: &Rc<WorkerContext>, errand: &Errand, request: &Bytes, aim: Aim, limit: u64) -> bool {
-    let now = worker.clock.now();
+/// Sends the request again after a while. False when it has met `cause` for as long as it may.
+fn again_later(worker: &Rc<WorkerContext>, errand: &Errand, request: &Bytes, aim: Aim, cause: Cause) -> bool {
+    let limit = match cause {
+        Cause::Migration => worker.limits.tryagain_wait,
+        Cause::Unable => worker.limits.owner_wait,
+    };
     let mut errand = errand.clone();
-    if errand.waiting_since == 0 {
-        errand.waiting_since = now;
-    }
-    let waited = now - errand.waiting_since;
+    let waited = errand.met.waited(cause, worker.clock.now());
     if waited >= limit {
         return false;
     }
@@ -195,7 +192,8 @@ mod tests {
         assert_eq!(parse(b"-ASK 1 ::1:7\r\n"), Some(Redirect::Ask { slot: 1, target: target("::1", 7) }));
         assert_eq!(parse(b"-MOVED 1 :7\r\n"), Some(Redirect::Moved { slot: 1, target: target("", 7) }));
         assert_eq!(parse(b"-TRYAGAIN Multiple keys request\r\n"), Some(Redirect::TryAgain));
-        assert_eq!(parse(b"-READONLY You can't\r\n"), Some(Redirect::NotNow));
+        assert_eq!(parse(b"-READONLY You can't\r\n"), Some(Redirect::Unable(Unable::Replica)));
+        assert_eq!(parse(b"-CLUSTERDOWN\r\n"), Some(Redirect::Unable(Unable::Cluster)));
         for other in [
             &b"-ERR x\r\n"[..],
             b"-MOVED\r\n",

@@ -34,7 +34,8 @@ pub enum CellState {
 pub struct Cell {
     /// What it holds.
     pub state: CellState,
-    /// Reply frames still to come before the cell is done; the cell holds its place meanwhile.
+    /// Reply frames still to go to the client before the cell is done; the cell holds its place meanwhile.
+    /// None in a cell that waits: the client wants no reply, the one that comes is thrown away.
     pub frames: u16,
     /// Slot of the request's keys; `NO_SLOT` for none or several.
     pub slot: u16,

@@ -46,7 +46,7 @@ impl SessionInner {
     /// Who has to move a byte next, if it is not a matter of a request's deadline: how long the connection
     /// may stand still for it.
     fn stands_still(&self, limits: &WorkerLimits) -> Option<(u64, CloseReason, &'static str)> {
-        let waits_for_us = self.paused && self.pending.open() > 0;
+        let waits_for_us = self.paused && (self.pending.open() > 0 || self.postponed);
         if !self.out.is_empty() || (self.partial.is_some() && !waits_for_us) {
             return Some((limits.stall, CloseReason::Stalled, "that makes no progress"));
         }
@@ -71,15 +71,19 @@ impl SessionInner {
 
     fn expire_one(&mut self, session: &Rc<Session>, seq: u32) {
         let worker = session.worker();
+        let waiting = || worker.waiting_parts(session, seq);
         let in_doubt = self.order.as_ref().is_some_and(|order| order.is_in_doubt(seq));
         let operation = self.end_operation(seq);
-        let error = match self.pending.cell(seq) {
+        let error = match self.pending.cell(seq).map(|cell| (&cell.state, cell.held)) {
             Some(_) if operation == Some(false) => ProxyError::DeadlineUnsent,
-            Some(cell) if cell.held && !in_doubt => ProxyError::DeadlineUnsent,
-            Some(cell) if matches!(&cell.state, CellState::Merging(merge) if merge.is_write()) => {
-                ProxyError::PartlyFailed
+            // A held part is not under way.
+            Some((CellState::Merging(merge), _)) if merge.only_under_way() == Some(waiting()) => {
+                ProxyError::DeadlineUnsent
             }
-            Some(_) if worker.is_waiting(session, seq) => ProxyError::DeadlineUnsent,
+            Some((CellState::Merging(merge), _)) if merge.is_write() => ProxyError::PartlyFailed,
+            Some((CellState::Waiting, held)) if (held && !in_doubt) || waiting() > 0 => {
+                ProxyError::DeadlineUnsent
+            }
             _ => ProxyError::DeadlineSent,
         };
         worker.counters.error(error);

@@ -7,9 +7,10 @@ use std::rc::Rc;
 use super::dispatch::{Frame, dispatch};
 use super::{Partial, Session, SessionInner};
 use crate::protocol::ProtocolError;
+use crate::protocol::request::Args;
 use crate::protocol::scan::{RequestScanner, Scanned};
 use crate::telemetry::{CloseReason, CommandClass};
-use crate::worker::outgoing::LARGE;
+use crate::worker::outgoing::{CHUNK, LARGE, is_small_part, unpinned};
 
 /// Handles what was read into the scratch buffer; what is left of it goes into a partial.
 #[inline]
@@ -22,7 +23,11 @@ pub fn take_scratch(session: &Rc<Session>, inner: &mut SessionInner, data: &[u8]
         if rest.is_empty() {
             break;
         }
-        match scan_one(session, inner, &mut scanner, rest) {
+        let scanned = scan_one(session, inner, &mut scanner, rest);
+        if session.worker().pause.is_on() && postpone(session, inner, &scanned, &mut scanner, rest) {
+            break;
+        }
+        match scanned {
             // Bytes that go alone are kept, not copied twice.
             Ok(Scanned::Request(len)) if len >= session.worker().limits.dedicated_request => {
                 let partial = Partial { buffer: rest.into(), ..Partial::default() };
@@ -75,9 +80,13 @@ fn keep(session: &Rc<Session>, inner: &mut SessionInner, partial: Box<Partial>) 
 /// Handles what stands in the session's own buffer, and gives the buffer back when it is empty.
 pub fn take_partial(session: &Rc<Session>, inner: &mut SessionInner) {
     let Some(mut partial) = inner.partial.take() else { return };
+    let (room, read) = (partial.buffer.capacity(), partial.buffer.len());
     while inner.may_take(session.worker()) && !partial.buffer.is_empty() {
         let Partial { buffer, scanner, wanted } = &mut *partial;
         let scanned = scan_one(session, inner, scanner, buffer);
+        if session.worker().pause.is_on() && postpone(session, inner, &scanned, scanner, buffer) {
+            break;
+        }
         match scanned {
             Ok(Scanned::Request(len))
                 if len >= session.worker().limits.dedicated_request && inner.pending.open() > 0 =>
@@ -88,8 +97,8 @@ pub fn take_partial(session: &Rc<Session>, inner: &mut SessionInner) {
             Ok(Scanned::Request(len)) => {
                 inner.alone = false;
                 let bytes = buffer.split_to(len).freeze();
-                let shared = (len >= LARGE).then_some(&bytes);
-                dispatch(session, inner, Frame { bytes: &bytes, shared }, scanner.spans());
+                let shared = (len >= LARGE).then(|| unpinned(bytes.clone(), room));
+                dispatch(session, inner, Frame { bytes: &bytes, shared: shared.as_ref() }, scanner.spans());
                 scanner.reset();
             }
             Ok(Scanned::Inline(len)) => {
@@ -114,6 +123,10 @@ pub fn take_partial(session: &Rc<Session>, inner: &mut SessionInner) {
         }
     }
     if !partial.buffer.is_empty() && inner.closing.is_none() {
+        let left = partial.buffer.len();
+        if left < read && room > CHUNK && is_small_part(left, room) {
+            partial.buffer = partial.buffer.as_ref().into();
+        }
         keep(session, inner, partial);
     }
 }
@@ -130,6 +143,29 @@ fn scan_one(
         true => scanner.scan(bytes, &limits.protocol, true),
         false => scanner.scan(bytes, &limits.protocol_unauthenticated, false),
     }
+}
+
+/// Whether CLIENT PAUSE holds the request at hand back; the session takes nothing more then. The scanner says
+/// the same again when it goes on.
+#[cold]
+fn postpone(
+    session: &Session,
+    inner: &mut SessionInner,
+    scanned: &Result<Scanned, ProtocolError>,
+    scanner: &mut RequestScanner,
+    bytes: &[u8],
+) -> bool {
+    let frame = match scanned {
+        Ok(Scanned::Request(_)) => bytes,
+        Ok(Scanned::Inline(_)) => scanner.inline_frame(),
+        _ => return false,
+    };
+    let args = Args::new(frame, scanner.spans());
+    inner.postponed = session.worker().is_paused(&args, inner);
+    if inner.postponed && matches!(scanned, Ok(Scanned::Inline(_))) {
+        scanner.reset();
+    }
+    inner.postponed
 }
 
 /// Broken input: Redis' own error behind the replies still owed, then the connection is closed.

@@ -1,14 +1,16 @@
 //! Commands learned from the cluster: routed by the keys their key specifications tell. Where those do not
-//! tell, a node is asked first (`operation/keys.rs`). No shard is ever guessed.
+//! tell, a node is asked first (`operation/keys.rs`). No shard is ever guessed. One that may wait has a connection
+//! of its own, as the built-in ones have.
 
 use std::rc::Rc;
 
+use super::cell::CellState;
 use super::dispatch::Frame;
 use super::route::{CrossSlot, common_slot, forward};
 use super::{Session, SessionInner};
 use crate::backend::ticket::NO_SLOT;
 use crate::command::errors::wrong_arity;
-use crate::command::{Command, find_keys};
+use crate::command::{Command, Flags, find_keys};
 use crate::error::ProxyError;
 use crate::operation::{self, OperationKind};
 use crate::protocol::request::Args;
@@ -52,7 +54,10 @@ pub fn route(
     args: &Args<'_>,
 ) {
     match told(session, (command, asks), args) {
-        Told::Slot(slot) => forward(session, inner, command, frame, slot),
+        Told::Slot(_) if command.flags.has(Flags::BLOCKING) => {
+            operation::start(session, inner, (command, OperationKind::Block), args);
+        }
+        Told::Slot(slot) => forward(session, inner, command, frame, (slot, CellState::Waiting)),
         Told::CrossSlot => inner.reply_error(session, ProxyError::CrossSlot),
         Told::NoKey => inner.reply_error(session, ProxyError::KeysUnknown),
         // What any server would say of it, whatever else it says.
@@ -63,6 +68,10 @@ pub fn route(
         Told::Nothing if frame.bytes.len() >= session.worker().limits.dedicated_request => {
             inner.reply_error(session, ProxyError::KeysUnknown);
         }
-        Told::Nothing => operation::start(session, inner, (command, OperationKind::AskKeys), args),
+        Told::Nothing => {
+            let waits = command.flags.has(Flags::BLOCKING);
+            let kind = if waits { OperationKind::Block } else { OperationKind::AskKeys };
+            operation::start(session, inner, (command, kind), args);
+        }
     }
 }

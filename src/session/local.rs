@@ -5,15 +5,19 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::cell::CellState;
 use super::dispatch::Frame;
+use super::state::Replies;
 use super::{OTHER_LANE, Session, SessionInner};
 use crate::backend::ticket::NO_SLOT;
 use crate::command::learned::key_question;
 use crate::command::local::{After, Facts, Gauges, LocalEnv};
-use crate::command::{Command, LocalCommand};
+use crate::command::{Command, CommandTable, LearnedTable, LocalCommand};
 use crate::config::Secret;
+use crate::error::ProxyError;
 use crate::protocol::request::Args;
 use crate::telemetry::CloseReason;
+use crate::worker::WorkerContext;
 use crate::worker::mailbox::Process;
 
 /// Answers `local` for this client.
@@ -24,19 +28,15 @@ pub fn answer(
     args: &Args<'_>,
 ) {
     let worker = session.worker();
-    let password = worker.process.config.client_password.as_ref().map(Secret::expose);
-    let facts = &*worker.process;
     let learned = worker.topology.learned();
-    let env = LocalEnv { table: worker.commands, learned: &learned, password, facts };
-    if local == LocalCommand::Reset {
-        inner.reset_modes(session);
-    }
+    let env = environment(worker, &learned);
     let mut frame = worker.pool.take();
     let resp = inner.client.resp;
     let after = crate::command::local::reply(&env, &mut inner.client, local, args, &mut frame);
     if inner.client.resp != resp {
         // The next request takes another lane: not before those in flight on this one are answered.
         inner.epoch = OTHER_LANE;
+        inner.settle_mode();
     }
     match after {
         After::Continue => inner.reply(session, command.class, &frame),
@@ -45,11 +45,32 @@ pub fn answer(
             inner.closing = Some(CloseReason::Quit);
             inner.wake();
         }
+        After::Describe => {
+            inner.describe(worker, &mut frame);
+            inner.reply(session, command.class, &frame);
+        }
         After::AskNode => {
             let frame = Frame { bytes: args.frame(), shared: None };
-            super::route::forward(session, inner, key_question(), frame, NO_SLOT);
+            super::route::forward(session, inner, key_question(), frame, (NO_SLOT, CellState::Waiting));
         }
-        After::ListClients(filter) => super::list::start(session, inner, command, filter),
+        After::Clients(request) => super::clients::start(session, inner, command, request),
+        After::Replies(wanted) => {
+            // Nothing is skipped while nothing is sent.
+            if !(wanted == Replies::SkipTwo && inner.pending.replies() == Replies::Off) {
+                inner.pending.set_replies(wanted);
+            }
+            inner.reply(session, command.class, &frame);
+        }
+        After::Reset => {
+            inner.reset_modes(session);
+            if inner.pending.replies() == Replies::Off {
+                inner.pending.set_replies(Replies::On);
+            }
+            inner.reply(session, command.class, &frame);
+        }
+    }
+    if inner.client.resp != resp && inner.subscriptions.is_some() {
+        inner.hold_pushes();
     }
     worker.pool.give(frame);
 }
@@ -59,7 +80,7 @@ pub fn answer(
 pub fn needs_more_than_bytes(local: LocalCommand, args: &Args<'_>) -> bool {
     match local {
         LocalCommand::Hello | LocalCommand::Auth | LocalCommand::Quit | LocalCommand::Reset => true,
-        LocalCommand::Client => ["list", "info", "kill", "pause", "unblock", "reply"]
+        LocalCommand::Client => ["list", "kill", "pause", "unpause", "unblock", "reply"]
             .iter()
             .any(|word| args.at(1).eq_ignore_ascii_case(word.as_bytes())),
         _ => false,
@@ -74,15 +95,25 @@ pub fn answer_queued(
     args: &Args<'_>,
 ) -> Vec<u8> {
     let worker = session.worker();
-    let password = worker.process.config.client_password.as_ref().map(Secret::expose);
     let learned = worker.topology.learned();
-    let env = LocalEnv { table: worker.commands, learned: &learned, password, facts: &*worker.process };
     let mut frame = Vec::new();
-    if let After::AskNode = crate::command::local::reply(&env, &mut inner.client, local, args, &mut frame) {
-        let text = "ERR slotway: the keys of a learned command are a node's to tell, outside a transaction";
-        crate::protocol::encode::error(&mut frame, text);
+    let env = environment(worker, &learned);
+    match crate::command::local::reply(&env, &mut inner.client, local, args, &mut frame) {
+        After::Describe => inner.describe(worker, &mut frame),
+        After::AskNode => {
+            let text =
+                "ERR slotway: the keys of a learned command are a node's to tell, outside a transaction";
+            crate::protocol::encode::error(&mut frame, text);
+        }
+        _ => {}
     }
     frame
+}
+
+fn environment<'a>(worker: &'a WorkerContext, learned: &'a LearnedTable) -> LocalEnv<'a> {
+    let config = &worker.process.config;
+    let password = config.client_password.as_ref().map(Secret::expose);
+    LocalEnv { table: worker.commands, learned, config, password, facts: &*worker.process }
 }
 
 /// What clients are told while no node has said its version: the one our command table is of.
@@ -116,6 +147,21 @@ impl Facts for Process {
             input_bytes: traffic.bytes_in,
             output_bytes: traffic.bytes_out,
             max_memory: self.memory_ceiling,
+            rates: self.rates(),
+            workers: self.workers.len(),
+            slots_covered: self.topology.slots_covered(),
         }
+    }
+
+    fn command_calls(&self) -> Vec<u64> {
+        let mut calls = vec![0; CommandTable::builtin().len()];
+        self.workers.iter().for_each(|worker| worker.snapshot.add_commands(&mut calls));
+        calls
+    }
+
+    fn error_counts(&self) -> Vec<u64> {
+        let mut counts = vec![0; ProxyError::ALL.len()];
+        self.workers.iter().for_each(|worker| worker.snapshot.add_errors(&mut counts));
+        counts
     }
 }

@@ -33,11 +33,18 @@ struct Held {
 #[derive(Debug, Default)]
 pub struct Order {
     held: Vec<Held>,
+    /// Bytes of the requests held.
+    bytes: usize,
     /// When a timer looks again; 0 for none.
     timer: u64,
 }
 
 impl Order {
+    /// Bytes of the requests held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// True when request `seq` is held and may have been executed nevertheless.
     pub fn is_in_doubt(&self, seq: u32) -> bool {
         self.held.iter().any(|held| held.parcel.errand.seq == seq && held.parcel.is_in_doubt())
@@ -59,13 +66,16 @@ impl SessionInner {
     /// Takes a redirected request; it goes on to `parcel.aim` when its turn comes.
     pub fn hold(&mut self, parcel: Parcel, not_before: u64, worker: &WorkerContext) {
         self.pending.set_held(&parcel.errand, true);
+        self.distrust_reads();
         let place = (parcel.errand.seq, parcel.errand.part);
         if self.order.is_none() {
             worker.sessions_in_order.set(worker.sessions_in_order.get() + 1);
         }
         let order = self.order.get_or_insert_default();
         let at = order.held.partition_point(|h| precedes(&h.parcel.errand, place));
+        order.bytes += parcel.bytes.len();
         order.held.insert(at, Held { parcel, not_before, overtaken: false, keys: None });
+        self.charge(&worker.budget);
     }
 
     /// A request was executed: earlier held ones of its slot that share a key were overtaken.
@@ -117,6 +127,7 @@ impl SessionInner {
                 order.held.push(held);
             } else {
                 courses.insert(slot, Course::Goes(aim.clone()));
+                order.bytes -= held.parcel.bytes.len();
                 ready.push(held);
             }
         }
@@ -143,6 +154,7 @@ pub fn advance(worker: &Rc<WorkerContext>, session: &Rc<Session>) {
         order.timer = 0;
     }
     let (ready, later) = inner.take_ready(now);
+    inner.charge(&worker.budget);
     let mut failed = Vec::new();
     let mut sendable = Vec::new();
     for Held { parcel, overtaken, .. } in ready {

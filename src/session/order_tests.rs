@@ -225,7 +225,7 @@ fn holding_ends_with_the_last_reply() {
         assert!(kit.session.inner().pending.settle(gone.seq, b"-ERR deadline\r\n"));
         advance(&kit.worker, &kit.session);
         assert!(!kit.worker.waiting.borrow().is_empty(), "one was sent on; no node is known yet");
-        assert!(kit.worker.is_waiting(&kit.session, held.seq));
+        assert_eq!(kit.worker.waiting_parts(&kit.session, held.seq), 1);
         advance(&kit.worker, &kit.session);
         assert!(kit.session.inner().order.is_some(), "it is under way");
         kit.answer(&held);
@@ -235,5 +235,26 @@ fn holding_ends_with_the_last_reply() {
             (kit.received().as_str(), kit.worker.sessions_in_order.get()),
             ("+OK\r\n-ERR deadline\r\n", 0)
         );
+    });
+}
+
+#[test]
+fn what_is_held_is_counted() {
+    with_session(|kit| {
+        let held = |kit: &Kit| {
+            let inner = kit.session.inner();
+            (inner.footprint(), inner.charged)
+        };
+        kit.held("set", 5, Aim::Table, 0);
+        let one = parcel(&errand(&kit.session, 0, "set", 5), &["k", "v"]).bytes.len();
+        assert_eq!(held(kit), (one, one));
+        let later = kit.held("set", 6, Aim::Table, 100);
+        assert_eq!(held(kit), (2 * one, 2 * one));
+        advance(&kit.worker, &kit.session);
+        assert_eq!(held(kit), (one, one), "the waiting room has the other");
+        assert_eq!(kit.worker.waiting.borrow().bytes(), one as u64);
+        assert!(kit.session.inner().pending.settle(later.seq, b"-ERR deadline\r\n"));
+        kit.session.inner().take_ready(100);
+        assert_eq!(kit.session.inner().footprint(), b"-ERR deadline\r\n".len());
     });
 }

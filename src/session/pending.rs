@@ -12,6 +12,7 @@ use crate::backend::ticket::Errand;
 use crate::command::SplitKind;
 use crate::reply::merge::Merge;
 use crate::router::split::SplitPlan;
+use crate::session::state::Replies;
 use crate::telemetry::CommandClass;
 use crate::worker::outgoing::{LARGE, Outgoing};
 use crate::worker::pool::BufferPool;
@@ -28,6 +29,7 @@ pub struct Pending {
     stash: Vec<u8>,
     stash_alive: usize,
     held_bytes: usize,
+    replies: Replies,
 }
 
 impl Pending {
@@ -59,10 +61,31 @@ impl Pending {
     #[inline]
     pub fn push(&mut self, class: CommandClass, slot: u16, arrived: u64, state: CellState) -> u32 {
         let seq = self.first.wrapping_add(self.cells.len() as u32);
-        let cell = Cell { state, frames: 1, slot, class, held: false, arrived };
+        let frames = if self.replies == Replies::On { 1 } else { self.muted_frames() };
+        let cell = Cell { state, frames, slot, class, held: false, arrived };
         self.open += u32::from(cell.is_open());
         self.cells.push_back(cell);
         seq
+    }
+
+    #[cold]
+    fn muted_frames(&mut self) -> u16 {
+        self.replies = match self.replies {
+            Replies::SkipTwo => Replies::SkipOne,
+            Replies::Off => Replies::Off,
+            Replies::On | Replies::SkipOne => Replies::On,
+        };
+        0
+    }
+
+    /// Which replies the client wants from the next cell on.
+    pub fn set_replies(&mut self, replies: Replies) {
+        self.replies = replies;
+    }
+
+    /// Which replies the client wants of the requests to come.
+    pub fn replies(&self) -> Replies {
+        self.replies
     }
 
     /// The cell of a request; `None` when it was answered already (a late reply is swallowed).
@@ -92,8 +115,10 @@ impl Pending {
             return self.answer_spliced(seq, frame, out, pool);
         }
         if front {
-            out.append(frame, || pool.take());
-            cell.frames = cell.frames.saturating_sub(1);
+            if cell.frames > 0 {
+                out.append(frame, || pool.take());
+                cell.frames -= 1;
+            }
             if cell.frames == 0 {
                 self.open -= 1;
                 cell.state = CellState::Stashed { start: 0, len: 0 };
@@ -126,9 +151,12 @@ impl Pending {
             }
             _ => return false,
         }
+        let wanted = cell.frames > 0;
         self.open -= 1;
-        if front {
-            out.push(frame);
+        if front || !wanted {
+            if wanted {
+                out.push(frame);
+            }
             self.set(seq, CellState::Stashed { start: 0, len: 0 });
         } else {
             self.held_bytes += frame.len();
@@ -145,6 +173,8 @@ impl Pending {
     }
 
     fn stash(&mut self, seq: u32, frame: &[u8]) {
+        let wanted = self.cell(seq).is_some_and(|cell| cell.frames > 0);
+        let frame = if wanted { frame } else { &[] };
         let start = self.stash.len();
         self.stash.extend_from_slice(frame);
         self.stash_alive += frame.len();
@@ -246,7 +276,9 @@ impl Pending {
                 }
                 CellState::Merging(merge) if merge.is_complete() => {
                     self.held_bytes -= merge.bytes();
-                    merge.write(out, pool);
+                    if front.frames > 0 {
+                        merge.write(out, pool);
+                    }
                 }
                 _ => break,
             }
@@ -286,7 +318,7 @@ impl Pending {
     /// Forgets everything: the client is gone.
     pub fn clear(&mut self) {
         self.first = self.first.wrapping_add(self.cells.len() as u32);
-        *self = Self { first: self.first, ..Self::default() };
+        *self = Self { first: self.first, replies: self.replies, ..Self::default() };
     }
 
     /// Gives back what an idle session does not need.

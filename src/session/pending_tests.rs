@@ -296,6 +296,38 @@ fn late_replies_are_swallowed() {
 }
 
 #[test]
+fn a_muted_request_is_waited_for_and_leaves_nothing() {
+    let mut both = Both::new();
+    let Both { pending, out, pool, .. } = &mut both;
+    let push = |pending: &mut Pending, replies: Replies| {
+        pending.set_replies(replies);
+        pending.push(CommandClass::Read, 1, 0, CellState::Waiting)
+    };
+    let muted: Vec<u32> = (0..4).map(|_| push(pending, Replies::Off)).collect();
+    let heard = push(pending, Replies::On);
+    assert!(pending.answer(heard, b"+heard\r\n", out, pool));
+    assert!(pending.answer(muted[1], b"+behind\r\n", out, pool));
+    assert!(pending.answer_large(muted[2], vec![b'x'; LARGE].into(), out));
+    assert!(pending.settle(muted[3], b"-an error\r\n"));
+    assert!(!pending.begin_flow(muted[0]), "what passes through would be heard");
+    pending.drain(out, pool, |_| {});
+    assert_eq!((pending.len(), pending.open(), out.len()), (5, 1, 0), "the first is still owed");
+    assert!(pending.answer(muted[0], b"+front\r\n", out, pool));
+    pending.drain(out, pool, |_| {});
+    assert_eq!((pending.len(), pending.bytes(), out.len()), (0, 0, 8));
+    // SKIP is for itself and one more.
+    let frames: Vec<u16> = [Some(Replies::SkipTwo), None, None]
+        .into_iter()
+        .map(|replies| {
+            replies.into_iter().for_each(|replies| pending.set_replies(replies));
+            let seq = pending.push(CommandClass::Read, 1, 0, CellState::Waiting);
+            pending.cell(seq).unwrap().frames
+        })
+        .collect();
+    assert_eq!(frames, [0, 0, 1]);
+}
+
+#[test]
 fn held_requests_are_at_no_node() {
     testkit::block_on(async {
         let worker = testkit::worker(crate::config::Config::default());

@@ -13,6 +13,8 @@ use crate::protocol::request::Args;
 use crate::reply::merge::Merge;
 use crate::router::slot::slot_of;
 use crate::router::split::{PartBytes, Split, split as split_keys};
+use crate::telemetry::CommandClass;
+use crate::topology::table::SLOTS;
 
 /// Sends a request on as it is, if all its keys share a slot.
 #[inline]
@@ -26,23 +28,28 @@ pub fn route(
     let slot = match command.key_rule {
         KeyRule::First => slot_of(args.at(1)),
         _ => match slot_of_keys(session, command, args) {
-            Ok(slot) => slot,
+            Ok(slot) => {
+                if command.class == CommandClass::Script {
+                    super::script::prepare(session, inner, command, args, slot);
+                }
+                slot
+            }
             Err(CrossSlot) => return inner.reply_error(session, ProxyError::CrossSlot),
         },
     };
-    forward(session, inner, command, frame, slot);
+    forward(session, inner, command, frame, (slot, CellState::Waiting));
 }
 
-/// Gives the request a cell and sends it to the owner of `slot`.
+/// Gives the request a cell in this state and sends it to the owner of `slot`.
 #[inline]
 pub fn forward(
     session: &Rc<Session>,
     inner: &mut SessionInner,
     command: &'static Command,
     frame: Frame<'_>,
-    slot: u16,
+    (slot, state): (u16, CellState),
 ) {
-    let seq = inner.expect(session, command, slot, CellState::Waiting);
+    let seq = inner.expect(session, command, slot, state);
     let errand = Errand::new(session, seq, slot, command, inner.client.resp);
     let worker = session.worker();
     match frame.shared {
@@ -69,6 +76,11 @@ pub fn slot_of_keys(
     command: &'static Command,
     args: &Args<'_>,
 ) -> Result<u16, CrossSlot> {
+    if command.key_rule == KeyRule::Slot {
+        // What is no slot gets Redis' own error, from any node.
+        let slot = std::str::from_utf8(args.at(2)).ok().and_then(|text| text.parse::<u16>().ok());
+        return Ok(slot.filter(|&slot| usize::from(slot) < SLOTS).unwrap_or(NO_SLOT));
+    }
     let mut keys = session.worker().key_indexes.borrow_mut();
     keys.clear();
     if find_keys(command, args, &mut keys).is_err() {
@@ -99,7 +111,7 @@ pub fn split(
     let worker = session.worker();
     let step = if kind == SplitKind::AllOk { 2 } else { 1 };
     let plan = match split_keys(args, step) {
-        Split::OneSlot(slot) => return forward(session, inner, command, frame, slot),
+        Split::OneSlot(slot) => return forward(session, inner, command, frame, (slot, CellState::Waiting)),
         Split::Parts(_) if !worker.limits.multi_key_split => {
             return inner.reply_error(session, ProxyError::CrossSlot);
         }

@@ -5,6 +5,8 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use crate::tracking::options::TrackingState;
+
 /// The protocol version a client speaks; its upstream lanes speak the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Resp {
@@ -35,6 +37,32 @@ pub enum SessionMode {
     Monitor,
 }
 
+/// Which replies a client wants: CLIENT REPLY. A reply that is not wanted is made and thrown away; pushes
+/// are no replies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Replies {
+    /// All.
+    #[default]
+    On,
+    /// None.
+    Off,
+    /// Not that of the next request.
+    SkipOne,
+    /// Not that of the request at hand (CLIENT REPLY SKIP itself), nor that of the next.
+    SkipTwo,
+}
+
+/// What a client has switched on for itself; all off at first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ClientSettings {
+    /// CLIENT NO-EVICT: not closed for the memory its replies take.
+    pub no_evict: bool,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: bool,
+    /// READONLY.
+    pub read_only: bool,
+}
+
 /// Identity and settings of one client connection.
 #[derive(Debug)]
 pub struct ClientState {
@@ -52,6 +80,12 @@ pub struct ClientState {
     pub authenticated: bool,
     /// Mode of the conversation.
     pub mode: SessionMode,
+    /// What it switched on.
+    pub settings: ClientSettings,
+    /// Has subscriptions; in RESP3 that is no mode of its own.
+    pub subscribed: bool,
+    /// CLIENT TRACKING.
+    pub tracking: Option<Box<TrackingState>>,
     /// CLIENT SETNAME, CLIENT SETINFO; boxed, for most clients never say any of it.
     pub names: Option<Box<ClientNames>>,
     /// Commands received on this connection.

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::time::Sleep;
 
 use super::{Session, SessionInner, input};
+use crate::operation::ending::Ending;
 use crate::telemetry::CloseReason;
 use crate::worker::transport::ReadSide;
 
@@ -31,7 +32,11 @@ pub struct SessionTask {
     session: Rc<Session>,
     reader: ReadSide,
     linger: Option<Pin<Box<Sleep>>>,
+    /// Ready when the client hangs up; only while a command waits at a node, for nothing is read then.
+    hang_up: Option<HangUp>,
 }
+
+type HangUp = Pin<Box<dyn Future<Output = ()>>>;
 
 enum Step {
     Again,
@@ -42,7 +47,7 @@ enum Step {
 impl SessionTask {
     /// Takes the read side; the session has the write side.
     pub fn new(session: Rc<Session>, reader: ReadSide) -> Self {
-        Self { session, reader, linger: None }
+        Self { session, reader, linger: None, hang_up: None }
     }
 
     fn step(&mut self, cx: &mut Context<'_>) -> Step {
@@ -61,8 +66,10 @@ impl SessionTask {
         }
         if !inner.may_take(session.worker()) {
             inner.paused = inner.closing.is_none();
+            watch_for_end(&mut self.hang_up, &mut inner, cx);
             return Step::Wait;
         }
+        self.hang_up = None;
         if inner.paused {
             inner.paused = false;
             if inner.partial.is_some() {
@@ -91,6 +98,22 @@ impl SessionTask {
             Poll::Ready(Ok(_)) => Step::Again,
             Poll::Ready(Err(_)) => Step::End(CloseReason::Client),
         }
+    }
+}
+
+/// While a command waits: has it end when the client is gone. Its bytes stay unread meanwhile.
+fn watch_for_end(hang_up: &mut Option<HangUp>, inner: &mut SessionInner, cx: &mut Context<'_>) {
+    if !inner.is_waiting() {
+        return;
+    }
+    let Some(writer) = &inner.writer else { return };
+    let watching = hang_up.get_or_insert_with(|| {
+        let writer = Rc::clone(writer);
+        Box::pin(async move { writer.hung_up().await })
+    });
+    if watching.as_mut().poll(cx).is_ready() {
+        *watching = Box::pin(std::future::pending());
+        inner.end_wait(Ending::Gone);
     }
 }
 
@@ -169,6 +192,8 @@ impl Future for SessionTask {
                 Step::Again => {}
                 Step::Wait => return Poll::Pending,
                 Step::End(reason) => {
+                    // A share of the socket: the client would not see its end.
+                    self.hang_up = None;
                     let owes_linger = !self.session.inner().peer_closed && reason != CloseReason::Error;
                     self.session.worker().close_session(&self.session, reason);
                     if !owes_linger {

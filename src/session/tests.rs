@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 
 use super::task::SessionTask;
 use super::{Session, input};
+use crate::error::ProxyError;
 use crate::telemetry::CloseReason;
 use crate::worker::flush;
 use crate::worker::testkit::{block_on as run, connection, session as client, worker_with as worker};
@@ -140,26 +141,88 @@ fn what_was_sent_before_the_drain_is_answered() {
     });
 }
 
+/// What the client gets of the replies that are due.
+async fn received(session: &Rc<Session>, peer: &mut UnixStream) -> String {
+    // The runtime has to have seen the socket.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    session.flush();
+    let mut got = vec![0; 4000];
+    let len = peer.read(&mut got).await.unwrap();
+    String::from_utf8_lossy(&got[..len]).into_owned()
+}
+
+const MGET: &[u8] = b"*3\r\n$4\r\nMGET\r\n$1\r\na\r\n$1\r\nb\r\n";
+const MSET: &[u8] = b"*5\r\n$4\r\nMSET\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\nb\r\n$1\r\n2\r\n";
+
 #[test]
 fn a_parked_request_ends_at_its_deadline_as_not_executed() {
     run(async {
         let worker = worker(|config| config.request_deadline = Duration::from_secs(3));
         let (session, peer) = client(&worker);
         let mut peer = UnixStream::from_std(peer).unwrap();
-        take(&session, &[GET, b"*3\r\n$4\r\nMGET\r\n$1\r\na\r\n$1\r\nb\r\n", GET].concat());
+        take(&session, &[GET, MGET, MSET, GET].concat());
         assert_eq!(session.expire(2_900_000), Some(3_000_000));
         session.expire(3_000_000);
-        // The runtime has to have seen the socket.
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        session.flush();
-        let mut got = vec![0; 1000];
-        let len = peer.read(&mut got).await.unwrap();
-        let text = String::from_utf8_lossy(&got[..len]).into_owned();
-        assert_eq!(text.matches("it was not executed\r\n").count(), 3, "{text}");
+        let text = received(&session, &mut peer).await;
+        assert_eq!(text.matches("it was not executed\r\n").count(), 4, "{text}");
         assert!(session.inner().pending.is_empty() && session.inner().pending.bytes() == 0);
         assert_eq!(session.inner().pending.open(), 0);
         // What still waits wants no reply any more.
         worker.serve_waiting();
         assert!(worker.waiting.borrow().is_empty());
+    });
+}
+
+#[test]
+fn a_split_write_is_executed_partly_only_if_a_part_can_have_been() {
+    run(async {
+        let unsent = ProxyError::DeadlineUnsent.text();
+        let partly = ProxyError::PartlyFailed.text();
+        // What becomes of the first part; the second still waits.
+        for (reply, text) in [(&b"+OK\r\n"[..], partly), (b"-OOM refused\r\n", unsent)] {
+            let worker = worker(|config| config.request_deadline = Duration::from_secs(3));
+            let (session, peer) = client(&worker);
+            let mut peer = UnixStream::from_std(peer).unwrap();
+            take(&session, MSET);
+            let second = worker.waiting.borrow_mut().take_all().pop_back().unwrap();
+            assert_eq!(second.parcel.errand.part, 1);
+            worker.waiting.borrow_mut().push(second);
+            let merged = session.inner().pending.merge_part(0, |merge| merge.accept(0, reply, None));
+            assert_eq!(merged, Merged::More);
+            session.expire(3_000_000);
+            assert_eq!(received(&session, &mut peer).await, format!("-{text}\r\n"));
+        }
+        let worker = worker(|config| config.request_deadline = Duration::from_secs(3));
+        let (session, peer) = client(&worker);
+        let mut peer = UnixStream::from_std(peer).unwrap();
+        take(&session, MSET);
+        worker.waiting.borrow_mut().take_all();
+        session.expire(3_000_000);
+        assert_eq!(received(&session, &mut peer).await, format!("-{partly}\r\n"), "both are at nodes");
+    });
+}
+
+#[test]
+fn half_a_request_keeps_no_much_larger_buffer() {
+    run(async {
+        let worker = worker(|_| ());
+        let (session, _peer) = client(&worker);
+        let large =
+            [b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$500000\r\n", &vec![b'x'; 500_000][..], b"\r\n"].concat();
+        take(&session, &large[..100]);
+        {
+            let mut inner = session.inner();
+            let partial = inner.partial.as_mut().unwrap();
+            partial.buffer.extend_from_slice(&large[100..]);
+            partial.buffer.extend_from_slice(&GET[..9]);
+            input::take_partial(&session, &mut inner);
+            let partial = inner.partial.as_mut().unwrap();
+            assert_eq!(&partial.buffer[..], &GET[..9]);
+            // Room for more would mean that it still lies behind the large one, and keeps it.
+            assert!(partial.buffer.capacity() < 100, "{}", partial.buffer.capacity());
+            partial.buffer.extend_from_slice(&GET[9..]);
+            input::take_partial(&session, &mut inner);
+        }
+        assert_eq!(session.inner().pending.len(), 2);
     });
 }

@@ -11,16 +11,18 @@ use serde::Deserialize;
 use super::dispatch::Frame;
 use super::learned::Told;
 use super::pending::CellState;
-use super::state::SessionMode;
+use super::state::{Resp, SessionMode};
 use super::{Session, SessionInner, local};
 use crate::backend::line::Line;
 use crate::backend::ticket::{Errand, NO_SLOT};
-use crate::command::{Command, Flags, Handling, LocalCommand};
+use crate::command::{Command, CommandClass, Flags, Handling, LocalCommand};
 use crate::error::ProxyError;
 use crate::operation::{self, OperationKind, OwnedRequest};
 use crate::protocol::encode;
 use crate::protocol::request::Args;
+use crate::pubsub::{Act, Kind};
 use crate::reply::splice::Splice;
+use crate::router::slot::slot_of;
 
 /// MULTI as a request; every transaction begins with it.
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
@@ -60,7 +62,9 @@ pub struct Transaction {
     queued: Vec<Queued>,
     sent: u32,
     slot: u16,
+    scripts: bool,
     failed: bool,
+    may_replicate: bool,
 }
 
 /// Keys a client watches, and the line that does.
@@ -81,13 +85,33 @@ pub struct Push {
     pub commands: u32,
     /// Slot of its keys, or [`NO_SLOT`].
     pub slot: u16,
+    /// Among them are EVAL or EVALSHA.
+    pub scripts: bool,
     /// What of the reply is made here.
     pub splice: Option<Box<Splice>>,
 }
 
 impl Transaction {
     fn new() -> Self {
-        Self { push: MULTI.to_vec(), queued: Vec::new(), sent: 0, slot: NO_SLOT, failed: false }
+        Self {
+            push: MULTI.to_vec(),
+            queued: Vec::new(),
+            sent: 0,
+            slot: NO_SLOT,
+            scripts: false,
+            failed: false,
+            may_replicate: false,
+        }
+    }
+
+    /// Commands queued.
+    pub fn commands(&self) -> usize {
+        self.queued.len()
+    }
+
+    /// True when one of them is held back by CLIENT PAUSE WRITE, and so is EXEC.
+    pub fn may_replicate(&self) -> bool {
+        self.may_replicate
     }
 
     /// Bytes held.
@@ -162,8 +186,13 @@ pub fn queue(
             if slot != NO_SLOT {
                 transaction.slot = slot;
             }
+            if command.class == CommandClass::Script {
+                transaction.scripts = true;
+                super::script::prepare_queued(session, command, args);
+            }
             transaction.push.extend_from_slice(frame.bytes);
             transaction.sent += 1;
+            transaction.may_replicate |= command.may_replicate();
             transaction.queued.push(Queued::Sent);
         }
         Ok((queued, _)) => {
@@ -213,6 +242,12 @@ fn judge(
             Told::CrossSlot => Err(Refused::CrossSlot),
             Told::Nothing | Told::NoKey => Err(not_here("its keys cannot be told from its arguments")),
         },
+        Handling::PubSub(what) => match what.act() {
+            // The node it goes to tells all others.
+            Act::Publish(Kind::Channel | Kind::Pattern) => Ok((Queued::Sent, NO_SLOT)),
+            Act::Publish(Kind::Shard) => Ok((Queued::Sent, slot_of(args.at(1)))),
+            Act::Join(_) | Act::Leave(_) => Err(not_here("subscriptions are slotway's own")),
+        },
         Handling::Route | Handling::Split(_) | Handling::Operation(_) => {
             match super::route::slot_of_keys(session, command, args) {
                 Ok(slot) => Ok((Queued::Sent, slot)),
@@ -255,10 +290,14 @@ fn send(session: &Rc<Session>, inner: &mut SessionInner, command: &'static Comma
     let seq = inner.expect(session, command, push.slot, state);
     let mut errand = Errand::new(session, seq, push.slot, command, inner.client.resp);
     errand.before = push.commands + 1;
+    let worker = session.worker();
+    if push.scripts
+        && let Some(lane) = worker.ready_lane(push.slot, session.id, inner.client.resp)
+    {
+        worker.load_scripts_of(&lane, &errand, &push.bytes);
+    }
     let len = push.bytes.len();
-    session
-        .worker()
-        .send_new(inner, errand, Some(&push.bytes), len, |run| run.extend_from_slice(&push.bytes));
+    worker.send_new(inner, errand, Some(&push.bytes), len, |run| run.extend_from_slice(&push.bytes));
 }
 
 /// Closes the push, and answers what is ours.
@@ -278,6 +317,7 @@ fn ready(session: &Rc<Session>, inner: &mut SessionInner, mut transaction: Trans
         bytes: transaction.push.into(),
         commands: transaction.sent,
         slot: transaction.slot,
+        scripts: transaction.scripts,
         splice: (!splice.is_empty()).then(|| Box::new(splice)),
     }
 }
@@ -316,13 +356,28 @@ impl SessionInner {
 
     /// Sets the mode by what the session is in.
     pub fn settle_mode(&mut self) {
-        self.client.mode = if self.transaction.is_some() { SessionMode::Multi } else { SessionMode::Normal };
+        self.client.subscribed = self.subscriptions.is_some();
+        self.client.mode = if self.transaction.is_some() {
+            SessionMode::Multi
+        } else if self.client.subscribed && self.client.resp == Resp::V2 {
+            SessionMode::Subscribed
+        } else if self.monitor.is_some() {
+            SessionMode::Monitor
+        } else if self.client.tracking.is_some() {
+            SessionMode::Tracking
+        } else {
+            SessionMode::Normal
+        };
     }
 
     /// RESET: nothing is left of any mode.
     pub fn reset_modes(&mut self, session: &Rc<Session>) {
         self.transaction = None;
+        self.written = Default::default();
         self.unwatch(session);
+        self.monitor = None;
+        session.worker().stop_tracking(session, self);
+        self.unsubscribe_all(session.worker());
         self.settle_mode();
     }
 }
@@ -335,9 +390,9 @@ pub fn abort_by_arity(session: &Rc<Session>, inner: &mut SessionInner) {
 }
 
 /// A null reply as EXEC gives it.
-pub fn null_array(out: &mut Vec<u8>, resp: super::state::Resp) {
+pub fn null_array(out: &mut Vec<u8>, resp: Resp) {
     match resp {
-        super::state::Resp::V2 => out.extend_from_slice(b"*-1\r\n"),
+        Resp::V2 => out.extend_from_slice(b"*-1\r\n"),
         resp => encode::null(out, resp),
     }
 }

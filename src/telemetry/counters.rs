@@ -24,7 +24,12 @@ pub(super) mod word {
     pub const IN_FLIGHT: usize = 2;
     pub const BYTES_IN: usize = 3;
     pub const BYTES_OUT: usize = 4;
-    pub const REDIRECTS: usize = 5;
+    pub const BLOCKED: usize = 5;
+    pub const SUBSCRIPTIONS: usize = 6;
+    pub const PUBSUB_RECEIVED: usize = 7;
+    pub const PUBSUB_DELIVERED: usize = 8;
+    pub const PUBSUB_DROPPED: usize = 9;
+    pub const REDIRECTS: usize = 10;
     pub const CLOSED: usize = REDIRECTS + RedirectKind::ALL.len();
     pub const ERRORS: usize = CLOSED + CloseReason::ALL.len();
     pub const WHOLE: usize = ERRORS + ProxyError::ALL.len();
@@ -121,6 +126,29 @@ impl Counters {
         self.add(word::IN_FLIGHT, delta as u64);
     }
 
+    /// Changes the number of clients that wait in a blocking command.
+    pub fn blocked(&self, delta: i64) {
+        self.add(word::BLOCKED, delta as u64);
+    }
+
+    /// Changes the number of clients' subscriptions.
+    pub fn subscriptions(&self, delta: i64) {
+        self.add(word::SUBSCRIPTIONS, delta as u64);
+    }
+
+    /// A node sent a message.
+    #[inline]
+    pub fn pubsub_received(&self) {
+        self.add(word::PUBSUB_RECEIVED, 1);
+    }
+
+    /// A message was given to `delivered` clients; `dropped` did not get it.
+    #[inline]
+    pub fn pubsub_delivered(&self, delivered: u64, dropped: u64) {
+        self.add(word::PUBSUB_DELIVERED, delivered);
+        self.add(word::PUBSUB_DROPPED, dropped);
+    }
+
     /// A request was answered, `micros` after its last byte was read.
     #[inline]
     pub fn request_done(&self, class: CommandClass, micros: u64) {
@@ -145,10 +173,19 @@ impl Counters {
         self.with_node(node, |cells| add(cells, node_word::CONNECTIONS, delta as u64));
     }
 
+    /// How many connections to a node are open.
+    #[cfg(test)]
+    pub fn open_connections(&self, node: NodeId) -> i64 {
+        let nodes = self.nodes.borrow();
+        let cell = nodes.get(node.index()).and_then(|node| node.cells.get(node_word::CONNECTIONS));
+        cell.map_or(0, |cell| cell.get() as i64)
+    }
+
     /// Copies everything into the snapshot and marks the worker as alive. To be called about once a
     /// second, by the worker's own loop: `/livez` relies on it.
     pub fn publish(&self) {
-        self.snapshot.totals.store(self.totals.iter().map(Cell::get));
+        let now_ms = super::clock_ms();
+        self.snapshot.publish(self.totals.iter().map(Cell::get), now_ms);
         let nodes = self.nodes.borrow();
         if self.snapshot.nodes.load().len() != nodes.len() {
             let blocks = nodes.iter().map(|node| Arc::clone(&node.published)).collect();
@@ -157,7 +194,7 @@ impl Counters {
         for node in nodes.iter() {
             node.published.store(node.cells.iter().map(Cell::get));
         }
-        self.snapshot.beat_ms.store(super::clock_ms(), Ordering::Relaxed);
+        self.snapshot.beat_ms.store(now_ms, Ordering::Relaxed);
     }
 
     #[inline]

@@ -51,6 +51,8 @@ pub struct NodeGauge {
     pub name: String,
     /// False while it is ejected.
     pub up: bool,
+    /// Dedicated connections to it.
+    pub dedicated: usize,
 }
 
 /// Everything a scrape needs.
@@ -140,8 +142,13 @@ impl Telemetry {
         self.counter(&names::CLIENT_OPENED, &[], at(totals, word::CLIENTS_OPENED));
         self.gauge(&names::CLIENT_CONNECTIONS, signed(at(totals, word::CLIENTS)));
         self.gauge(&names::IN_FLIGHT, signed(at(totals, word::IN_FLIGHT)));
+        self.gauge(&names::BLOCKED, signed(at(totals, word::BLOCKED)));
         self.counter(&names::CLIENT_BYTES, &["in"], at(totals, word::BYTES_IN));
         self.counter(&names::CLIENT_BYTES, &["out"], at(totals, word::BYTES_OUT));
+        self.gauge(&names::SUBSCRIPTIONS, signed(at(totals, word::SUBSCRIPTIONS)));
+        self.counter(&names::PUBSUB_RECEIVED, &[], at(totals, word::PUBSUB_RECEIVED));
+        self.counter(&names::PUBSUB_DELIVERED, &[], at(totals, word::PUBSUB_DELIVERED));
+        self.counter(&names::PUBSUB_DROPPED, &[], at(totals, word::PUBSUB_DROPPED));
         for reason in CloseReason::ALL {
             self.counter(&names::CLIENT_CLOSED, &[reason.label()], at(totals, word::CLOSED + reason.index()));
         }
@@ -223,6 +230,10 @@ impl Telemetry {
         for (node, words) in &nodes {
             let open = signed(at(words, node_word::CONNECTIONS));
             text.sample(&names::BACKEND_CONNECTIONS, Some(&node.name), open);
+        }
+        text.family(&names::BACKEND_DEDICATED);
+        for (node, _) in &nodes {
+            text.sample(&names::BACKEND_DEDICATED, Some(&node.name), node.dedicated as f64);
         }
         text.family(&names::BACKEND_REQUESTS);
         for (node, words) in &nodes {

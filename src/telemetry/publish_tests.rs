@@ -13,7 +13,13 @@ fn line<'a>(text: &'a str, series: &str) -> Option<&'a str> {
 }
 
 fn gauges(nodes: &[(u16, &str)]) -> TopologyGauges {
-    let nodes = nodes.iter().map(|&(id, name)| NodeGauge { id: NodeId(id), name: name.into(), up: true });
+    let gauge = |&(id, name): &(u16, &str)| NodeGauge {
+        id: NodeId(id),
+        name: name.into(),
+        up: true,
+        dedicated: usize::from(id),
+    };
+    let nodes = nodes.iter().map(gauge);
     TopologyGauges {
         refreshes: vec![("start", "ok", 2)],
         age: Some(Duration::from_millis(1500)),
@@ -40,6 +46,7 @@ fn workers_are_summed() {
         counters.client_opened();
         counters.in_flight(3);
         counters.in_flight(-1);
+        counters.blocked(1);
         counters.request_done(CommandClass::Read, 20);
         counters.backend_request(NodeId(1));
         counters.backend_connections(NodeId(1), 1);
@@ -58,6 +65,8 @@ fn workers_are_summed() {
         ("slotway_redirects_total{kind=\"ask\"}", "2"),
         ("slotway_client_closed_total{reason=\"quit\"}", "2"),
         ("slotway_client_bytes_total{direction=\"in\"}", "20"),
+        ("slotway_blocked_clients", "2"),
+        ("slotway_backend_dedicated_connections{node=\"a:1\"}", "1"),
         ("slotway_client_connections", "1"),
         ("slotway_client_connections_total", "2"),
         ("slotway_requests_in_flight", "4"),

@@ -54,6 +54,16 @@ pub struct Traffic {
     pub bytes_out: u64,
 }
 
+impl std::iter::Sum for Traffic {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            commands: sum.commands + one.commands,
+            bytes_in: sum.bytes_in + one.bytes_in,
+            bytes_out: sum.bytes_out + one.bytes_out,
+        })
+    }
+}
+
 /// One worker's published counters and its heartbeat.
 pub struct Snapshot {
     pub(super) totals: Block,
@@ -61,6 +71,8 @@ pub struct Snapshot {
     pub(super) nodes: ArcSwap<Vec<Arc<Block>>>,
     /// Milliseconds of `clock_ms` at the last publish.
     pub(super) beat_ms: AtomicU64,
+    /// Commands, bytes in and bytes out per second, between the last two publishes.
+    rates: [AtomicU64; 3],
 }
 
 impl Snapshot {
@@ -69,6 +81,7 @@ impl Snapshot {
             totals: Block::new(words),
             nodes: ArcSwap::default(),
             beat_ms: AtomicU64::new(super::clock_ms()),
+            rates: Default::default(),
         }
     }
 
@@ -87,9 +100,48 @@ impl Snapshot {
         traffic
     }
 
+    /// What went through the worker per second, as of the last publish.
+    pub fn rates(&self) -> Traffic {
+        let [commands, bytes_in, bytes_out] = self.rates.each_ref().map(|rate| rate.load(Ordering::Relaxed));
+        Traffic { commands, bytes_in, bytes_out }
+    }
+
+    /// Adds how often each command was received, by `CommandId`.
+    pub fn add_commands(&self, sums: &mut [u64]) {
+        add(self.totals.words().skip(word::COMMANDS), sums);
+    }
+
+    /// Adds how often clients were answered with each error of the proxy, in the order of
+    /// `ProxyError::ALL`.
+    pub fn add_errors(&self, sums: &mut [u64]) {
+        add(self.totals.words().skip(word::ERRORS), sums);
+    }
+
+    /// Takes over the worker's totals at `now_ms`.
+    pub(super) fn publish(&self, totals: impl Iterator<Item = u64>, now_ms: u64) {
+        let before = self.traffic();
+        self.totals.store(totals);
+        let after = self.traffic();
+        let elapsed = now_ms.saturating_sub(self.beat_ms()).max(1);
+        let grown = [
+            after.commands - before.commands,
+            after.bytes_in - before.bytes_in,
+            after.bytes_out - before.bytes_out,
+        ];
+        for (rate, grown) in self.rates.iter().zip(grown) {
+            rate.store(grown.saturating_mul(1000) / elapsed, Ordering::Relaxed);
+        }
+    }
+
     /// When the worker last published, in milliseconds of `telemetry::clock_ms`.
     pub fn beat_ms(&self) -> u64 {
         self.beat_ms.load(Ordering::Relaxed)
+    }
+}
+
+fn add<'a>(words: impl Iterator<Item = &'a AtomicU64>, sums: &mut [u64]) {
+    for (sum, word) in sums.iter_mut().zip(words) {
+        *sum += word.load(Ordering::Relaxed);
     }
 }
 

@@ -9,6 +9,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{mpsc, watch};
 
 use super::claims::Claims;
+use super::heard::Heard;
 use super::node::{Node, NodeId};
 use super::snapshot::Snapshot;
 use super::stats::{TopologyStats, Trigger};
@@ -61,6 +62,7 @@ pub struct Topology {
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) learned: ArcSwap<LearnedTable>,
     pub(crate) commands_read: AtomicBool,
+    pub(crate) heard: ArcSwap<Heard>,
     stats: TopologyStats,
 }
 
@@ -81,6 +83,7 @@ impl Topology {
             snapshot: ArcSwap::default(),
             learned: ArcSwap::default(),
             commands_read: AtomicBool::new(false),
+            heard: ArcSwap::default(),
             stats: TopologyStats::new(),
         };
         (Arc::new(topology), inbox)

@@ -15,9 +15,10 @@ use super::agreed::Agreed;
 use super::control::{Fact, Report};
 use super::handle::{Event, Topology};
 use super::health::Down;
+use super::heard::Heard;
 use super::learn::Learner;
 use super::link::LinkError;
-use super::node::NodeId;
+use super::node::{NodeAddr, NodeId};
 use super::publish::Publisher;
 use super::round::{Plan, Round, failure_rows, no_answer, run};
 use super::schedule::Schedule;
@@ -259,6 +260,9 @@ impl TopologyTask {
         };
         self.last.failures.clear();
         self.last.failures.append(&mut failures);
+        let node_of = |addr: &NodeAddr| self.shared.node_by_addr(&addr.host, addr.port);
+        let heard = Heard::new(&round.views, &round.judgement.verdicts, node_of, now);
+        self.shared.heard.store(Arc::new(heard));
         self.over(trigger, result, now);
     }
 

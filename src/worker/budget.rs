@@ -37,7 +37,8 @@ impl WorkerContext {
     /// what a client has asked for cannot be refused any more, only forgotten.
     fn close_largest_client(&self) {
         let sessions = self.sessions.borrow();
-        let Some(largest) = sessions.iter().max_by_key(|session| session.inner().footprint()) else { return };
+        let candidates = sessions.iter().filter(|session| !session.inner().client.settings.no_evict);
+        let Some(largest) = candidates.max_by_key(|session| session.inner().footprint()) else { return };
         let mut inner = largest.inner();
         if inner.footprint() > self.limits.pending_bytes {
             tracing::warn!(
@@ -54,7 +55,8 @@ impl WorkerContext {
     pub fn settle_budget(&self) {
         let held_by = |lane: &Rc<Lane>| lane.inner().send.kept() + lane.receiving.get() as u64;
         let lanes: u64 = self.lanes.borrow().iter().map(held_by).sum();
-        let held = self.budget.sessions.get() as u64 + lanes + self.waiting.borrow().bytes();
+        let subscriptions = self.hub.bytes() as u64;
+        let held = self.budget.sessions.get() as u64 + lanes + self.waiting.borrow().bytes() + subscriptions;
         if let Some(me) = self.process.workers.get(self.index) {
             me.memory.store(held, Ordering::Relaxed);
         }
@@ -77,11 +79,13 @@ impl SessionInner {
     /// Bytes this session's buffers hold.
     #[inline]
     pub fn footprint(&self) -> usize {
-        let queued = self.transaction.as_ref().map_or(0, |transaction| transaction.bytes());
-        queued
+        self.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.bytes())
+            + self.held_push_bytes()
             + self.out.len()
             + self.pending.bytes()
-            + self.partial.as_ref().map_or(0, |p| p.buffer.capacity())
+            + self.partial.as_ref().map_or(0, |partial| partial.buffer.capacity())
+            + self.order.as_ref().map_or(0, |order| order.bytes())
+            + self.transaction.as_ref().map_or(0, |transaction| transaction.bytes())
     }
 
     /// Brings the worker's account up to date with this session.

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::WorkerContext;
 use crate::backend::lane::Lane;
+use crate::backend::ticket::lost_error;
 use crate::session::{Session, order};
 
 /// What is to be written at the end of this turn.
@@ -85,8 +86,11 @@ pub async fn run(worker: Rc<WorkerContext>) {
 fn settle(worker: &Rc<WorkerContext>) {
     if worker.has_orphans() {
         for errand in worker.take_orphans() {
-            errand.session.fail(&errand, crate::error::ProxyError::ConnectionLost);
+            errand.session.fail(&errand, lost_error(&errand));
         }
+    }
+    for session in worker.take_flushes() {
+        worker.flush_tracking(&session);
     }
     if !worker.ordering.borrow().is_empty() {
         let sessions = std::mem::take(&mut *worker.ordering.borrow_mut());

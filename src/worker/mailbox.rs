@@ -10,10 +10,13 @@ use std::time::Instant;
 use dashmap::DashMap;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::backend::line::DedicatedCount;
-use crate::command::local::ListFilter;
+use crate::backend::permit::DedicatedCount;
+use crate::command::local::ClientsRequest;
 use crate::config::Config;
 use crate::error::ProxyError;
+use crate::pubsub::counts::Counts;
+use crate::script::ScriptCache;
+use crate::session::clients::Told;
 use crate::telemetry::snapshot::{Snapshot, Traffic};
 use crate::topology::Topology;
 
@@ -36,8 +39,10 @@ pub enum Letter {
     Client(Accepted),
     /// Tell this client why it is not taken.
     Refuse(Accepted, ProxyError),
-    /// Describe your clients, a line each, for CLIENT LIST.
-    ListClients(ListFilter, oneshot::Sender<String>),
+    /// Do your part of this, which the client with this id asked for, and answer.
+    Clients(ClientsRequest, u64, oneshot::Sender<Told>),
+    /// Tell this client of an invalidation.
+    Invalidation(u64, Vec<u8>),
     /// Close every client at a reply boundary, then end.
     Drain,
 }
@@ -78,8 +83,14 @@ pub struct Process {
     pub memory_ceiling: u64,
     /// The process stops: not ready.
     pub draining: AtomicBool,
+    /// Clients that track.
+    pub tracking: Arc<AtomicUsize>,
+    /// Scripts by their SHA1.
+    pub scripts: ScriptCache,
     /// Dedicated connections in use.
     pub dedicated: Arc<DedicatedCount>,
+    /// Who is subscribed to what.
+    pub pubsub: Counts,
     next_client: AtomicU64,
 }
 
@@ -89,6 +100,7 @@ impl Process {
         // Ids are unique across instances and stay below 2^53, which every client's numbers can hold.
         let first = (u64::from(fastrand::u32(1..1 << 20)) << 32) + 1;
         Arc::new(Self {
+            scripts: ScriptCache::new(config.script_cache_bytes),
             memory_ceiling: config.memory_ceiling(),
             config,
             topology,
@@ -98,8 +110,10 @@ impl Process {
             run_id: (0..5).map(|_| format!("{:08x}", fastrand::u32(..))).collect(),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            tracking: Arc::default(),
             draining: AtomicBool::new(false),
             dedicated: Arc::default(),
+            pubsub: Counts::default(),
             next_client: AtomicU64::new(first),
         })
     }
@@ -116,13 +130,12 @@ impl Process {
 
     /// Requests and bytes of all clients, as of the workers' last publish.
     pub fn traffic(&self) -> Traffic {
-        self.workers.iter().map(|worker| worker.snapshot.traffic()).fold(Traffic::default(), |sum, one| {
-            Traffic {
-                commands: sum.commands + one.commands,
-                bytes_in: sum.bytes_in + one.bytes_in,
-                bytes_out: sum.bytes_out + one.bytes_out,
-            }
-        })
+        self.workers.iter().map(|worker| worker.snapshot.traffic()).sum()
+    }
+
+    /// The same per second.
+    pub fn rates(&self) -> Traffic {
+        self.workers.iter().map(|worker| worker.snapshot.rates()).sum()
     }
 
     /// True while the buffers of all workers hold as much as they may.

@@ -3,6 +3,7 @@
 //! and `Cell`.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ pub mod flush;
 pub mod limits;
 pub mod mailbox;
 pub mod outgoing;
+pub mod pause;
 pub mod pool;
 pub mod run;
 pub mod sessions;
@@ -32,6 +34,7 @@ use self::clock::Clock;
 use self::flush::Flusher;
 use self::limits::WorkerLimits;
 use self::mailbox::Process;
+use self::pause::Pause;
 use self::pool::BufferPool;
 use self::sessions::Sessions;
 use self::wheel::Wheel;
@@ -42,7 +45,10 @@ use crate::backend::ticket::{Errand, NO_SLOT};
 use crate::backend::waiting::WaitingRoom;
 use crate::command::CommandTable;
 use crate::protocol::scan::RequestScanner;
+use crate::pubsub::hub::Hub;
 use crate::session::Session;
+use crate::session::script::Loaded;
+use crate::session::written::Losses;
 use crate::telemetry::Counters;
 use crate::topology::Topology;
 use crate::topology::table::SlotTable;
@@ -72,8 +78,14 @@ pub struct WorkerContext {
     pub lines: RefCell<LinePool>,
     /// A lane became ready or the table changed: operations that wait for a node look again.
     pub changed: Notify,
+    /// The table, or what is known of a node, changed: what waits at a node looks whether it still should.
+    pub adopted: Notify,
     /// Requests without a way.
     pub waiting: RefCell<WaitingRoom>,
+    /// By which writes may be lost.
+    pub losses: Losses,
+    /// What clients are subscribed to.
+    pub hub: Hub,
     /// Clients.
     pub sessions: RefCell<Sessions>,
     /// What is to be written.
@@ -86,6 +98,8 @@ pub struct WorkerContext {
     pub clock: Clock,
     /// Memory held.
     pub budget: Budget,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
     /// Clients that are closed but for what they may still be sending.
     pub lingering: Cell<usize>,
     /// Spare buffers.
@@ -94,6 +108,13 @@ pub struct WorkerContext {
     pub scratch: RefCell<Box<[u8]>>,
     /// The scanner of requests that come whole.
     pub scanner: Cell<RequestScanner>,
+    /// Sessions with lanes of their own, by their set.
+    pub trackers: RefCell<HashMap<u32, Rc<Session>>>,
+    /// The last set given out.
+    pub lane_sets: Cell<u32>,
+    flushes: RefCell<Vec<Rc<Session>>>,
+    /// Scripts whose bodies the process has.
+    pub noted_scripts: RefCell<Loaded>,
     /// Room for the places of keys.
     pub key_indexes: RefCell<Vec<u32>>,
     /// Sessions whose held requests may be able to go on.
@@ -118,17 +139,25 @@ impl WorkerContext {
             lanes: RefCell::default(),
             lines: RefCell::default(),
             changed: Notify::new(),
+            adopted: Notify::new(),
             waiting: RefCell::default(),
+            losses: Losses::default(),
+            hub: Hub::default(),
             sessions: RefCell::default(),
             flusher: Flusher::default(),
             wheel: Wheel::default(),
             counters,
             clock: Clock::new(),
             budget: Budget::default(),
+            pause: Pause::default(),
             lingering: Cell::new(0),
             pool: BufferPool::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             scanner: Cell::default(),
+            trackers: RefCell::default(),
+            lane_sets: Cell::new(0),
+            flushes: RefCell::default(),
+            noted_scripts: RefCell::default(),
             key_indexes: RefCell::default(),
             ordering: RefCell::default(),
             sessions_in_order: Cell::new(0),
@@ -168,6 +197,17 @@ impl WorkerContext {
         }
     }
 
+    /// Has a tracking client forget everything, once nothing is borrowed.
+    pub fn flush_later(&self, session: &Rc<Session>) {
+        self.flushes.borrow_mut().push(Rc::clone(session));
+        self.flusher.arm();
+    }
+
+    /// Clients that have to forget everything.
+    pub fn take_flushes(&self) -> Vec<Rc<Session>> {
+        std::mem::take(&mut *self.flushes.borrow_mut())
+    }
+
     /// The same at `at` on the worker's clock.
     pub fn look_again(self: &Rc<Self>, session: &Rc<Session>, at: u64) {
         let (worker, session) = (Rc::clone(self), Rc::clone(session));
@@ -179,13 +219,16 @@ impl WorkerContext {
         });
     }
 
-    /// True when request `seq` of `session` waits for a node.
-    pub fn is_waiting(&self, session: &Session, seq: u32) -> bool {
-        self.waiting.borrow().holds(session.id, seq)
+    /// How many parts of request `seq` of `session` (one, if it is not split) wait for a node.
+    pub fn waiting_parts(&self, session: &Session, seq: u32) -> usize {
+        self.waiting.borrow().count(session.id, seq)
     }
 
     /// True while a lane is of use: its node belongs to the cluster, or requests still want to go there.
     pub fn wants_lane(&self, lane: &Lane) -> bool {
+        if lane.key.private > 0 && self.tracker_of(lane).is_none() {
+            return false;
+        }
         if lane.key.dedicated > 0 {
             return self.waiting.borrow().wants_dedicated(lane.key);
         }
@@ -197,7 +240,10 @@ impl WorkerContext {
     pub fn adopt_table(self: &Rc<Self>) {
         self.clock.tick();
         let table = self.topology.table();
-        self.epoch.set(table.epoch());
+        let changed = self.epoch.replace(table.epoch()) != table.epoch();
+        if changed {
+            self.losses.table_changed(&self.table.borrow(), &table);
+        }
         *self.table.borrow_mut() = Arc::clone(&table);
         self.waiting.borrow_mut().retain_orphaned(|slot| match slot {
             NO_SLOT => table.shards().is_empty(),
@@ -212,7 +258,12 @@ impl WorkerContext {
         }
         let idle = |lane: &Lane| lane.state.get() == crate::backend::lane::LaneState::Idle;
         self.lanes.borrow_mut().retain(|lane| table.is_member(lane.key.node) || !idle(lane));
+        self.adopted.notify_waiters();
+        if changed {
+            self.flush_trackers();
+        }
         self.serve_waiting();
+        self.settle_subscriptions();
         self.wake_paused();
     }
 

@@ -16,6 +16,22 @@ pub const CHUNK: usize = 64 << 10;
 /// Pieces of one vectored write; Linux allows 1024, beyond some tens nothing is gained.
 pub const PIECES: usize = 64;
 
+/// What is kept of a buffer may keep at most so many times its size from being freed: the budget sees
+/// the slice, not the buffer it was cut from.
+const PINNED: usize = 4;
+
+/// True when `len` bytes to be kept are only a small part of the `buffer` bytes they lie in, and are to be
+/// copied out.
+#[inline]
+pub fn is_small_part(len: usize, buffer: usize) -> bool {
+    len < buffer / PINNED
+}
+
+/// A slice to be kept, of a buffer of `buffer` bytes.
+pub fn unpinned(slice: Bytes, buffer: usize) -> Bytes {
+    if is_small_part(slice.len(), buffer) { Bytes::copy_from_slice(&slice) } else { slice }
+}
+
 /// A contiguous run of bytes.
 #[derive(Debug)]
 pub enum Chunk {
@@ -74,6 +90,11 @@ impl Outgoing {
     #[inline]
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Pieces that wait beside the one that is being filled.
+    pub fn chunks(&self) -> usize {
+        self.queue.len()
     }
 
     /// True when everything is written.

@@ -14,6 +14,11 @@ use crate::worker::testkit;
 use crate::worker::transport::Transport;
 
 impl Outgoing {
+    /// How many pieces are slices of other buffers.
+    pub(crate) fn slices(&self) -> usize {
+        self.queue.iter().filter(|chunk| matches!(chunk, Chunk::Slice(_))).count()
+    }
+
     /// Everything not yet written.
     pub(crate) fn unsent(&self) -> Vec<u8> {
         let all = self.queue.iter().map(Chunk::bytes).chain([&self.tail[..]]);

@@ -16,7 +16,7 @@ use super::{WorkerContext, flush};
 use crate::error::ProxyError;
 use crate::reply::merge::error_line;
 use crate::session::Session;
-use crate::session::state::{ClientState, Resp, SessionMode};
+use crate::session::state::{ClientSettings, ClientState, Resp, SessionMode};
 use crate::session::task::SessionTask;
 use crate::telemetry::{CloseReason, Counters};
 
@@ -76,10 +76,14 @@ async fn serve(worker: &Rc<WorkerContext>, mut mailbox: mpsc::Receiver<Letter>) 
             letter = mailbox.recv() => match letter {
                 Some(Letter::Client(client)) => open(worker, client),
                 Some(Letter::Refuse(client, error)) => refuse(worker, client, error),
-                Some(Letter::ListClients(filter, reply)) => {
-                    let _ = reply.send(crate::session::list::describe(worker, &filter));
+                Some(Letter::Clients(request, asking, reply)) => {
+                    let _ = reply.send(crate::session::clients::perform(worker, &request, asking));
                 }
-                Some(Letter::Drain) => draining = Some(drained_per_step(worker)),
+                Some(Letter::Invalidation(id, push)) => worker.hear_invalidation(id, &push),
+                Some(Letter::Drain) => {
+                    worker.unpause_clients();
+                    draining = Some(drained_per_step(worker));
+                }
                 None => return,
             },
             _ = tick.tick() => {
@@ -109,8 +113,10 @@ fn on_tick(worker: &Rc<WorkerContext>, draining: Option<usize>) {
     worker.wheel.turn(now, |index, id| worker.sessions.borrow().get(index, id));
     worker.serve_waiting();
     worker.settle_budget();
+    worker.settle_pause(now);
     worker.close_idle_dedicated();
     worker.close_idle_lines();
+    worker.tick_subscriptions();
     if let Some(per_step) = draining {
         let some: Vec<_> =
             worker.sessions.borrow().iter().filter(|s| !s.inner().draining).take(per_step).cloned().collect();
@@ -157,6 +163,9 @@ fn open(worker: &Rc<WorkerContext>, accepted: Accepted) {
         resp: Resp::V2,
         authenticated: worker.process.config.client_password.is_none(),
         mode: SessionMode::Normal,
+        settings: ClientSettings::default(),
+        subscribed: false,
+        tracking: None,
         names: None,
         commands: 0,
         last_command: None,

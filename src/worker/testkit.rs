@@ -22,7 +22,7 @@ use crate::command::{Command, CommandTable};
 use crate::config::Config;
 use crate::session::Session;
 use crate::session::pending::CellState;
-use crate::session::state::{ClientState, Resp, SessionMode};
+use crate::session::state::{ClientSettings, ClientState, Resp, SessionMode};
 use crate::telemetry::{CommandClass, Counters};
 use crate::topology::Topology;
 
@@ -76,6 +76,9 @@ pub(crate) fn connection(worker: &Rc<WorkerContext>) -> (Rc<Session>, ReadSide, 
         resp: Resp::V2,
         authenticated: true,
         mode: SessionMode::Normal,
+        settings: ClientSettings::default(),
+        subscribed: false,
+        tracking: None,
         names: None,
         commands: 0,
         last_command: None,

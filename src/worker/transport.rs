@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 /// A connected stream.
@@ -90,6 +90,17 @@ impl WriteSide {
             Self::Tcp(side) => side.try_write_vectored(pieces),
             Self::Unix(side) => side.try_write_vectored(pieces),
         }
+    }
+
+    /// Waits until the peer closes its side or the connection breaks, whatever of it lies unread: the kernel
+    /// reports that as an event of its own, which data does not cause.
+    pub async fn hung_up(&self) {
+        let ready = match self {
+            Self::Tcp(side) => side.ready(Interest::PRIORITY).await,
+            Self::Unix(side) => side.ready(Interest::PRIORITY).await,
+        };
+        // Urgent data is not asked for, so what is ready is the end; an error is the end of the runtime.
+        drop(ready);
     }
 
     /// Ready when a write that would have blocked can be tried again.

@@ -38,9 +38,11 @@ fn a_closed_session_holds_nothing_and_wants_nothing() {
         let front = testkit::expect(&session, "get", 1, 0);
         let behind = testkit::expect(&session, "get", 1, 0);
         session.deliver(&behind, &[b'x'; 1000], None);
-        session.inner().hold(testkit::parcel(&front, &["k"]), 0, &worker);
+        let held = testkit::parcel(&front, &["k"]);
+        let held_bytes = held.bytes.len();
+        session.inner().hold(held, 0, &worker);
         session.flush();
-        assert_eq!((session.inner().footprint(), worker.sessions_in_order.get()), (1000, 1));
+        assert_eq!((session.inner().footprint(), worker.sessions_in_order.get()), (1000 + held_bytes, 1));
         worker.close_session(&session, CloseReason::Client);
         worker.close_session(&session, CloseReason::Client);
         assert_eq!((session.inner().footprint(), worker.sessions_in_order.get()), (0, 0));
@@ -76,6 +78,23 @@ fn at_the_ceiling_the_largest_client_goes_and_no_work_is_taken() {
         worker.close_session(&small, CloseReason::Client);
         worker.settle_budget();
         assert_eq!(worker.process.workers[0].memory.load(std::sync::atomic::Ordering::Relaxed), 0);
+    });
+}
+
+#[test]
+fn who_must_not_be_evicted_is_spared_at_the_ceiling() {
+    testkit::block_on(async {
+        let config = Config { max_memory: 100, client_pending_bytes: 10, ..Config::default() };
+        let worker = testkit::worker(config);
+        let (spared, _spared_peer) = testkit::session(&worker);
+        let (other, _other_peer) = testkit::session(&worker);
+        spared.inner().client.settings.no_evict = true;
+        for (session, size) in [(&spared, 500), (&other, 50)] {
+            session.inner().out.append(&vec![b'x'; size], Vec::new);
+            session.inner().charge(&worker.budget);
+        }
+        worker.settle_budget();
+        assert_eq!((spared.inner().broken, other.inner().broken), (None, Some(CloseReason::Memory)));
     });
 }
 

@@ -61,6 +61,29 @@ const PER_SEQUENCE: usize = 40;
 /// Commands after which a connection is of no more use to the requests behind it.
 const LAST: &[&str] = &["quit", "monitor", "client|kill", "client|reply", "sync", "psync", "shutdown"];
 
+/// What has no key, or can't be part of a transaction, or is no command.
+const ODD_IN_MULTI: &[&str] = &[
+    "CLIENT GETNAME",
+    "CLIENT SETNAME me",
+    "CLIENT ID",
+    "TIME",
+    "DBSIZE",
+    "KEYS *",
+    "SCAN 0",
+    "FLUSHALL",
+    "CLIENT LIST",
+    "SELECT 0",
+    "SELECT abc",
+    "UNWATCH",
+    "LOLWUT",
+    "COMMAND COUNT",
+    "COMMAND INFO get",
+    "OBJECT HELP",
+    "EVAL return{1,'x'} 0",
+    "PUBLISH nobody x",
+    "SCRIPT EXISTS abc",
+];
+
 /// All sequences of one round.
 pub fn round(shapes: &[Shape], supplies: &Supplies, seed: u64) -> Vec<Sequence> {
     let mut random = Rng::with_seed(seed);
@@ -77,7 +100,7 @@ pub fn round(shapes: &[Shape], supplies: &Supplies, seed: u64) -> Vec<Sequence> 
         for jobs in jobs.chunks(PER_SEQUENCE).chain(alone) {
             let name = format!("{topic}, seed {seed}, sequence {}", sequences.len());
             let mut supplies = supplies.clone();
-            supplies.scripts = values::scripts(&name);
+            supplies.scripts = values::scripts(&format!("{name}, {}", supplies.mark));
             let mut writer = Writer::new(shapes, &supplies, Rng::with_seed(random.u64(..)), topic);
             jobs.iter().for_each(|job| writer.job(*job));
             sequences.push(Sequence { name, batch: writer.batch(), requests: writer.requests });
@@ -99,7 +122,7 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn new(shapes: &'a [Shape], supplies: &'a Supplies, mut random: Rng, topic: &'static str) -> Self {
-        let narrow = topic == "transactions" || random.u8(..10) == 0;
+        let narrow = random.u8(..10) < if topic == "transactions" { 8 } else { 1 };
         let one_slot = narrow.then(|| SLOTS[random.usize(..SLOTS.len())]);
         let mut writer =
             Self { shapes, supplies, random, topic, one_slot, filled: HashSet::new(), requests: Vec::new() };
@@ -206,6 +229,12 @@ impl<'a> Writer<'a> {
         });
         match shape.name {
             "select" => self.words("SELECT 0"),
+            "hello" => {
+                let line = if self.random.bool() { "HELLO 2" } else { "HELLO 3" };
+                self.words(line);
+                self.words("CLIENT SETNAME settled");
+            }
+            "client|setname" => self.words("CLIENT SETNAME settled"),
             "flushall" | "flushdb" => self.filled.clear(),
             _ if chance => self.forget(&made.keys),
             _ => {}
@@ -265,7 +294,10 @@ impl<'a> Writer<'a> {
             match self.random.u8(..12) {
                 0 => self.words("PING"),
                 1 => self.words("ECHO in-between"),
-                2 => self.words("CLIENT GETNAME"),
+                2 => {
+                    let line = ODD_IN_MULTI[self.random.usize(..ODD_IN_MULTI.len())];
+                    self.words(line);
+                }
                 3 if self.random.u8(..4) == 0 => self.words("GET"),
                 3 if self.random.u8(..4) == 0 => self.words("NOSUCH command"),
                 3 if self.random.u8(..4) == 0 => self.words("MULTI"),
@@ -282,7 +314,7 @@ impl<'a> Writer<'a> {
     }
 
     fn watch(&mut self) {
-        let slot = self.one_slot.unwrap_or(SLOTS[0]);
+        let slot = self.one_slot.unwrap_or(SLOTS[self.random.usize(..SLOTS.len())]);
         let key = keys::key(Kind::Number, Spread::Slot(slot), &mut self.random);
         self.plain(vec![b"WATCH".to_vec(), key.clone()]);
         match self.random.u8(..4) {

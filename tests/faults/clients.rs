@@ -2,7 +2,6 @@
 //! memory, nobody else notices, nothing is left behind.
 
 use std::io::{ErrorKind, Write};
-use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,27 +12,13 @@ use crate::support::keys::key_in;
 use crate::support::node::{Answer, FakeCluster};
 use crate::support::proxy::Proxy;
 use crate::support::resp::{Value, bulk};
-use crate::support::{Stop, check, eventually, heavy, leave_out, shared};
-
-/// Raises this process's soft limit of open files, as far as the hard one allows.
-fn allow_files(wanted: u64) -> bool {
-    let soft = || {
-        let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-        let line = limits.lines().find(|l| l.starts_with("Max open files")).unwrap_or_default();
-        line.split_whitespace().nth(3).and_then(|n| n.parse::<u64>().ok()).unwrap_or(u64::MAX)
-    };
-    if soft() < wanted {
-        let pid = std::process::id().to_string();
-        let _ = Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={wanted}:")]).status();
-    }
-    soft() >= wanted
-}
+use crate::support::{Stop, allow_files, check, eventually, heavy, leave_out, shared};
 
 #[test]
 fn five_thousand_idle_connections_cost_little_and_still_answer() {
     need_redis!();
     let _one_at_a_time = heavy();
-    if !allow_files(12_000) {
+    if allow_files(12_000) < 12_000 {
         leave_out("fewer than 12,000 open files allowed for 5,000 connections");
         return;
     }

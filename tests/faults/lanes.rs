@@ -104,3 +104,60 @@ fn a_request_sent_before_hello_is_answered_in_the_version_before_it() {
     assert!(!in_resp3(connection("before")), "{:?}", fake.seen_named("HGETALL"));
     assert!(in_resp3(connection("after")), "{:?}", fake.seen_named("HGETALL"));
 }
+
+/// Nothing breaks: the node's process is there and its kernel takes bytes, but nobody reads them.
+#[test]
+fn a_node_that_reads_and_answers_no_more_is_noticed_by_its_silence() {
+    let fake = FakeCluster::start(2);
+    let keys = [
+        ("node-silence-timeout", "1s"),
+        ("probe-interval", "200ms"),
+        ("request-deadline", "20s"),
+        ("owner-wait", "1s"),
+        ("workers", "1"),
+    ];
+    let proxy = Proxy::start(fake.addrs(), &keys);
+    let (near, far) = (key_in(5, "k"), key_in(16000, "k"));
+    let (mut client, mut reader) = (proxy.client(), proxy.client());
+    client.ok(&cmd!["SET", far, "v"]);
+    let gate = Gate::default();
+    let hold = gate.clone();
+    fake.script(move |seen| match seen.node {
+        1 => Answer::Hold(hold.clone(), Vec::new()),
+        _ => Answer::Standard,
+    });
+    let start = Instant::now();
+    reader.send(&cmd!["GET", far]);
+    let node = format!("node=\"{}\"", fake.addrs()[1]);
+    let (mut served, mut texts) = (0, Vec::new());
+    std::thread::scope(|scope| {
+        let writers = (0..4).map(|_| {
+            let (proxy, far) = (&proxy, &far);
+            scope.spawn(move || {
+                // More than the sockets take.
+                let mut client = proxy.client();
+                client.send(&cmd!["SET", far, "x".repeat(64 << 10)].repeat(100));
+                client.values(100)
+            })
+        });
+        let writers: Vec<_> = writers.collect();
+        while proxy.metrics().sum("slotway_backend_up", &[&node]) > 0.0 {
+            assert!(start.elapsed() < Duration::from_secs(6), "not noticed");
+            assert_eq!(client.call(&cmd!["SET", near, "v"]), Value::Simple("OK".into()));
+            served += 1;
+        }
+        texts.extend(writers.into_iter().flat_map(|writer| writer.join().expect("a writer")));
+    });
+    assert!(served > 5, "others were served {served} times");
+    let count = |text: &str| texts.iter().filter(|reply| reply.error().contains(text)).count();
+    let (maybe, not) = (count("may have been executed"), count("CLUSTERDOWN slotway"));
+    assert!(maybe > 0 && not > 0 && maybe + not == 400, "{maybe} maybe, {not} not executed");
+    assert!(reader.value().error().starts_with("CLUSTERDOWN slotway"), "a read is safe to repeat");
+    assert!(start.elapsed() < Duration::from_secs(10), "the deadline had nothing to do with it");
+    gate.open();
+    fake.script(|_| Answer::Standard);
+    eventually("it is back", || {
+        let reply = client.call(&cmd!["SET", far, "v"]);
+        check(!reply.is_error(), reply)
+    });
+}

@@ -7,6 +7,7 @@ mod keyspace;
 mod lanes;
 mod large;
 mod limits;
+mod notnow;
 mod order;
 mod redirects;
 mod replies;

@@ -1,5 +1,6 @@
 //! SIGTERM: no owed reply is lost, the exit code is 0; a second signal ends it at once.
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,8 +9,8 @@ use crate::support::client::words;
 use crate::support::keys::key_in;
 use crate::support::node::{Answer, FakeCluster, Gate};
 use crate::support::proxy::Proxy;
-use crate::support::resp::{Value, show};
-use crate::support::{check, eventually, shared};
+use crate::support::resp::{Value, bulk, show};
+use crate::support::{allow_files, check, eventually, heavy, leave_out, shared};
 
 /// Counts up a key of its own in pipelines until the proxy closes the connection; how many replies
 /// came. Every reply must be the next number.
@@ -102,6 +103,53 @@ fn draining_is_told_at_readyz_and_what_is_in_flight_is_finished() {
     gate.open();
     assert_eq!(show(&busy.rest()), show(b"$4\r\nlate\r\n"));
     assert_eq!(proxy.wait(Duration::from_secs(10)).code(), Some(0));
+}
+
+#[test]
+fn sigterm_with_thousands_of_clients_loses_no_owed_reply() {
+    let _one_at_a_time = heavy();
+    // Others run in this process, too.
+    let count = allow_files(12_000).saturating_sub(2_000).min(4_000) as usize;
+    if count < 500 {
+        leave_out("too few open files allowed for a drain with many clients");
+        return;
+    }
+    let fake = FakeCluster::start(2);
+    let mut proxy = Proxy::start(fake.addrs(), &[("workers", "2"), ("drain-timeout", "20s")]);
+    let gate = Gate::default();
+    let hold = gate.clone();
+    fake.script(move |seen| match seen.name().as_str() {
+        "GET" => Answer::Hold(hold.clone(), bulk(seen.arg(1).as_bytes())),
+        _ => Answer::Standard,
+    });
+    // Every fourth is owed nothing; the others are owed replies by both nodes.
+    let keys = |n: usize| [5, 16000, 6].map(|slot| key_in(slot, &n.to_string()));
+    let owed: usize = (0..count).filter(|n| n % 4 > 0).count() * 3;
+    let mut clients: Vec<TcpStream> = Vec::new();
+    for n in 0..count {
+        let mut client = TcpStream::connect(proxy.addr()).expect("connect");
+        client.set_read_timeout(Some(Duration::from_secs(30))).expect("timeout");
+        if n % 4 > 0 {
+            let pipeline: Vec<u8> = keys(n).iter().flat_map(|key| cmd!["GET", key]).collect();
+            client.write_all(&pipeline).expect("send");
+        }
+        clients.push(client);
+    }
+    proxy.wait_metric("slotway_client_connections", &[], |n| n == count as f64);
+    proxy.wait_metric("slotway_requests_in_flight", &[], |n| n == owed as f64);
+    let start = Instant::now();
+    proxy.signal("TERM");
+    eventually("/readyz says 503", || check(proxy.admin("/readyz").0 == 503, ()));
+    gate.open();
+    for (n, client) in clients.iter_mut().enumerate() {
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).expect("closed in order");
+        let all: Vec<u8> = keys(n).iter().flat_map(|key| bulk(key.as_bytes())).collect();
+        let want = if n % 4 > 0 { all } else { Vec::new() };
+        assert_eq!(show(&got), show(&want), "client {n}");
+    }
+    assert_eq!(proxy.wait(Duration::from_secs(20)).code(), Some(0), "{}", proxy.log());
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }
 
 #[test]

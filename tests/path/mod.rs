@@ -1,6 +1,7 @@
 //! Promises about answers, on a cluster that stays as it is.
 
 mod auth;
+mod clients;
 mod commands;
 mod forms;
 mod framing;
@@ -8,8 +9,14 @@ mod harness;
 mod keyspace;
 mod metrics;
 mod multi_key;
+mod own;
+mod pause;
+mod pubsub;
 mod scan;
+mod scripts;
+mod tracking;
 mod transactions;
 mod unix;
 mod values;
 mod versions;
+mod virtual_node;

@@ -55,6 +55,23 @@ pub fn heavy() -> MutexGuard<'static, ()> {
     HEAVY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Raises this process's soft limit of open files to `wanted`, as far as the hard one allows; how many
+/// are allowed now. Children inherit it.
+pub fn allow_files(wanted: u64) -> u64 {
+    let limit = |column: usize| {
+        let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+        let line = limits.lines().find(|l| l.starts_with("Max open files")).unwrap_or_default();
+        line.split_whitespace().nth(column).and_then(|n| n.parse::<u64>().ok()).unwrap_or(u64::MAX)
+    };
+    let (soft, hard) = (limit(3), limit(4));
+    if soft < wanted {
+        let pid = std::process::id().to_string();
+        let nofile = format!("--nofile={}:", wanted.min(hard));
+        let _ = std::process::Command::new("prlimit").args(["--pid", &pid, &nofile]).status();
+    }
+    limit(3)
+}
+
 /// Tells the helper threads of a scope to end.
 #[derive(Default)]
 pub struct Stop(AtomicBool);

@@ -13,6 +13,8 @@ pub struct Map {
     /// (first slot, last slot, node), inclusive.
     ranges: Vec<(u16, u16, usize)>,
     epochs: Vec<u64>,
+    /// Nodes that say `cluster_state:fail`.
+    failing: Vec<usize>,
 }
 
 impl Map {
@@ -24,6 +26,7 @@ impl Map {
             addrs: addrs.iter().map(ToString::to_string).collect(),
             ranges: (0..count).map(|i| (bound(i), bound(i + 1) - 1, i)).collect(),
             epochs: (1..=count as u64).collect(),
+            failing: Vec::new(),
         }
     }
 
@@ -55,6 +58,12 @@ impl Map {
     /// Tells another `HOST:PORT` for `node`: one that nobody serves, or one without a host.
     pub fn announce(&mut self, node: usize, addr: &str) {
         self.addrs[node] = addr.to_owned();
+    }
+
+    /// Whether a node says `cluster_state:fail` of the cluster.
+    pub fn fails(&mut self, node: usize, fails: bool) {
+        self.failing.retain(|n| *n != node);
+        self.failing.extend(fails.then_some(node));
     }
 
     fn host_port(&self, node: usize) -> (&str, &str) {
@@ -92,8 +101,9 @@ impl Map {
     fn info(&self, myself: usize) -> String {
         let count = self.addrs.len();
         let current = self.epochs.iter().max().copied().unwrap_or(0);
+        let state = if self.failing.contains(&myself) { "fail" } else { "ok" };
         format!(
-            "cluster_enabled:1\r\ncluster_state:ok\r\ncluster_slots_assigned:16384\r\ncluster_slots_ok:16384\r\n\
+            "cluster_enabled:1\r\ncluster_state:{state}\r\ncluster_slots_assigned:16384\r\ncluster_slots_ok:16384\r\n\
              cluster_slots_pfail:0\r\ncluster_slots_fail:0\r\ncluster_known_nodes:{count}\r\n\
              cluster_size:{count}\r\ncluster_current_epoch:{current}\r\ncluster_my_epoch:{}\r\n",
             self.epochs[myself]

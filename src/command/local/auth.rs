@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use super::{LocalEnv, SYNTAX_ERROR, client, integer, quoted};
+use super::{LocalEnv, SYNTAX_ERROR, USER, client, integer, quoted};
 use crate::protocol::encode;
 use crate::protocol::request::Args;
 use crate::session::state::{ClientState, Resp};
@@ -13,9 +13,6 @@ const NO_PASSWORD: &str = "ERR AUTH <password> called without any password confi
 const HELLO_NO_AUTH: &str = "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
      HELLO AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version \
      at the same time";
-
-/// The only user there is.
-const USER: &[u8] = b"default";
 
 pub(super) fn auth(env: &LocalEnv<'_>, client: &mut ClientState, args: &Args, out: &mut Vec<u8>) {
     let (user, password) = match args.len() {

@@ -1,7 +1,7 @@
 //! COMMAND and its subcommands, from the command table: every command, also those refused here, because
 //! clients look up where keys stand. Learned commands are among them; what their keys are the nodes know best.
 
-use super::{After, LocalEnv, SYNTAX_ERROR, docs, glob, help};
+use super::{After, LocalEnv, SYNTAX_ERROR, docs, glob};
 use crate::command::data::{Begin, Find, KeySpec};
 use crate::command::keys::{KeyError, keys_with_use};
 use crate::command::{Command, CommandTable, LearnedTable, Lookup};
@@ -12,23 +12,6 @@ use crate::session::state::Resp;
 /// Names one COMMAND INFO or COMMAND DOCS may ask for: each name can make a reply a hundred times its size.
 pub(super) const NAMES_MAX: usize = 4096;
 pub(super) const TOO_MANY_NAMES: &str = "ERR slotway: at most 4096 command names in one request";
-
-const HELP: &[&str] = &[
-    "(no subcommand)",
-    "    All commands, as INFO tells them.",
-    "COUNT",
-    "    How many commands there are.",
-    "DOCS [<command-name> ...]",
-    "    Documentation of these commands, or of all.",
-    "GETKEYS <full-command>",
-    "    Which arguments of a command are keys.",
-    "GETKEYSANDFLAGS <full-command>",
-    "    Which arguments of a command are keys, and how they are used.",
-    "INFO [<command-name> ...]",
-    "    Arity, flags and key positions of these commands, or of all.",
-    "LIST [FILTERBY (MODULE <name>|ACLCAT <category>|PATTERN <pattern>)]",
-    "    Names of commands.",
-];
 
 /// All commands there are, built in and learned.
 #[derive(Clone, Copy)]
@@ -76,10 +59,9 @@ pub(super) fn reply(env: &LocalEnv<'_>, resp: Resp, args: &Args, out: &mut Vec<u
         list(catalog, args, out);
     } else if is("GETKEYS") {
         return keys(env, None, args, out);
-    } else if is("GETKEYSANDFLAGS") {
-        return keys(env, Some(resp), args, out);
     } else {
-        help(out, "COMMAND", HELP);
+        // GETKEYSANDFLAGS; the table lets no other name through.
+        return keys(env, Some(resp), args, out);
     }
     After::Continue
 }

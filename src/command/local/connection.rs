@@ -1,4 +1,4 @@
-//! PING, ECHO, QUIT, RESET, SELECT, TIME.
+//! PING, ECHO, QUIT, RESET, SELECT, ROLE, TIME.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,10 +24,13 @@ pub(super) fn quit(out: &mut Vec<u8>) -> After {
     After::Close
 }
 
-/// Back to how the connection was when it was accepted; the library's name stays, as in Redis.
+/// Back to how the connection was when it was accepted; the library's name and CLIENT NO-EVICT stay, as in
+/// Redis 7.0.
 pub(super) fn reset(env: &LocalEnv<'_>, client: &mut ClientState, out: &mut Vec<u8>) {
     client.mode = SessionMode::Normal;
     client.resp = Resp::V2;
+    client.settings.read_only = false;
+    client.settings.no_touch = false;
     client.authenticated = env.password.is_none();
     if let Some(names) = &mut client.names {
         names.name.clear();
@@ -46,6 +49,14 @@ pub(super) fn select(args: &Args, out: &mut Vec<u8>) {
         }
         Some(_) => encode::error(out, "ERR SELECT is not allowed in cluster mode"),
     }
+}
+
+/// As INFO has it: a primary that has sent nothing to any replica.
+pub(super) fn role(out: &mut Vec<u8>) {
+    encode::array(out, 3);
+    encode::bulk(out, "master");
+    encode::integer(out, 0);
+    encode::array(out, 0);
 }
 
 pub(super) fn time(out: &mut Vec<u8>) {

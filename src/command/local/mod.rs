@@ -3,29 +3,39 @@
 //! Everything here is synchronous and only appends to the buffer it is given. What a command changes about its
 //! client goes into `ClientState`; what the session has to do beyond that comes back as `After`.
 
+mod acl;
 mod auth;
 pub mod client;
+mod client_filter;
 mod client_list;
 mod cluster;
 mod commands;
+mod config;
 mod connection;
 mod docs;
 pub mod glob;
+mod help;
 mod info;
 
-pub use client_list::{ClientIo, ClientKind, ListFilter, client_line, encode_client_list};
+pub use client::{ClientsRequest, PauseMode, Unblock};
+pub use client_filter::{ClientFilter, ClientKind, KillFilter};
+pub use client_list::{ClientIo, client_line};
 
 use std::time::Instant;
 
 use super::{CommandTable, LearnedTable, LocalCommand};
+use crate::config::Config;
 use crate::protocol::request::Args;
-use crate::session::state::ClientState;
+use crate::session::state::{ClientState, Replies};
+use crate::telemetry::snapshot::Traffic;
 
 /// What local replies need to know beside the client. Borrowed, so that making one costs nothing.
 #[derive(Clone, Copy)]
 pub struct LocalEnv<'a> {
     /// The command table.
     pub table: &'static CommandTable,
+    /// The configuration.
+    pub config: &'a Config,
     /// What the cluster has beyond it.
     pub learned: &'a LearnedTable,
     /// What clients must AUTH with; `None` where they need not.
@@ -34,7 +44,7 @@ pub struct LocalEnv<'a> {
     pub facts: &'a dyn Facts,
 }
 
-/// What the process knows about itself. Asked by HELLO and INFO only, each at most once per command.
+/// What the process knows about itself. Asked by HELLO, INFO, CONFIG and CLUSTER only.
 pub trait Facts {
     /// Version of the nodes, which is the version clients are told.
     fn redis_version(&self) -> String;
@@ -46,6 +56,10 @@ pub trait Facts {
     fn tcp_port(&self) -> u16;
     /// Numbers.
     fn gauges(&self) -> Gauges;
+    /// How often each command was received, by `CommandId`.
+    fn command_calls(&self) -> Vec<u64>;
+    /// How often clients were answered with each error of the proxy, in the order of `ProxyError::ALL`.
+    fn error_counts(&self) -> Vec<u64>;
 }
 
 /// Numbers of the process that INFO shows.
@@ -67,6 +81,12 @@ pub struct Gauges {
     pub output_bytes: u64,
     /// Bytes the process may use.
     pub max_memory: u64,
+    /// Commands received, bytes read and bytes written, per second.
+    pub rates: Traffic,
+    /// Worker threads.
+    pub workers: usize,
+    /// Slots that have an owner.
+    pub slots_covered: u16,
 }
 
 /// What the session does after a local command.
@@ -76,11 +96,16 @@ pub enum After {
     Continue,
     /// Deliver the reply, then close the connection.
     Close,
+    /// CLIENT INFO; nothing is written yet: a `client_line` of the asking client.
+    Describe,
     /// Nothing is written: any node can answer the request as it is, and nobody else as well.
     AskNode,
-    /// CLIENT LIST, and CLIENT INFO with one's own id. Nothing is written yet: collect `client_line` of the clients that match, of all workers, and
-    /// answer with `encode_client_list`.
-    ListClients(ListFilter),
+    /// Nothing is written yet: ask all workers.
+    Clients(ClientsRequest),
+    /// CLIENT REPLY: from this reply on, only those that are wanted.
+    Replies(Replies),
+    /// RESET: whatever the session itself has switched on is over.
+    Reset,
 }
 
 /// Answers `command`. The arity must have been checked, and whether the client may send it.
@@ -97,20 +122,31 @@ pub fn reply(
         LocalCommand::Ping => connection::ping(args, out),
         LocalCommand::Echo => connection::echo(args, out),
         LocalCommand::Quit => return connection::quit(out),
-        LocalCommand::Reset => connection::reset(env, client, out),
+        LocalCommand::Reset => {
+            connection::reset(env, client, out);
+            return After::Reset;
+        }
         LocalCommand::Select => connection::select(args, out),
+        LocalCommand::Role => connection::role(out),
         LocalCommand::Time => connection::time(out),
         LocalCommand::Hello => auth::hello(env, client, args, out),
         LocalCommand::Auth => auth::auth(env, client, args, out),
         LocalCommand::Command => return commands::reply(env, client.resp, args, out),
         LocalCommand::Client => return client::reply(client, args, out),
         LocalCommand::Info => info::reply(env, client.resp, args, out),
-        LocalCommand::Cluster => cluster::reply(args, out),
+        LocalCommand::Cluster => cluster::reply(env, client, args, out),
+        LocalCommand::ClusterMode => cluster::mode(client, args, out),
+        LocalCommand::Config => config::get(env, client.resp, args, out),
+        LocalCommand::Acl => acl::reply(env.table, args, out),
+        LocalCommand::Help => help::reply(env.table, args, out),
     }
     After::Continue
 }
 
 // === shared by the commands ===
+
+/// The only user there is.
+const USER: &[u8] = b"default";
 
 /// Error of an option or a number of options a command does not know.
 const SYNTAX_ERROR: &str = "ERR syntax error";
@@ -129,16 +165,6 @@ fn integer(text: &[u8]) -> Option<i64> {
 fn quoted(text: &[u8]) -> String {
     let text = text.split(|&b| b == 0).next().unwrap_or_default();
     String::from_utf8_lossy(text.get(..128).unwrap_or(text)).into_owned()
-}
-
-/// The form of every HELP: a headline, then lines of subcommand and text.
-fn help(out: &mut Vec<u8>, name: &str, lines: &[&str]) {
-    use crate::protocol::encode;
-    encode::array(out, lines.len() + 3);
-    encode::simple(out, &format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
-    for line in lines.iter().chain(&["HELP", "    Prints this help."]) {
-        encode::simple(out, line);
-    }
 }
 
 #[cfg(test)]

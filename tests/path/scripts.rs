@@ -1,0 +1,127 @@
+//! A script that one shard knows works on every shard: EVALSHA in pipelines and transactions, for what was
+//! first seen in an EVAL, also on a node that has forgotten it.
+
+use crate::support::client::Client;
+use crate::support::cluster::RedisCluster;
+use crate::support::keys::key_in;
+use crate::support::proxy::Proxy;
+use crate::support::resp::frame;
+use crate::support::shared;
+
+/// `redis-cli SCRIPT LOAD` says so of this body.
+const BODY: &str = "return {KEYS[1],ARGV[1]}";
+
+fn sha(cluster: &RedisCluster) -> String {
+    let reply =
+        cluster.client(0).ok(&frame(&[b"EVAL", b"return redis.sha1hex(ARGV[1])", b"0", BODY.as_bytes()]));
+    reply.text()
+}
+
+fn evalsha(sha: &str, key: &str, arg: &str) -> Vec<u8> {
+    frame(&[b"EVALSHA", sha.as_bytes(), b"1", key.as_bytes(), arg.as_bytes()])
+}
+
+fn eval(key: &str, arg: &str) -> Vec<u8> {
+    frame(&[b"EVAL", BODY.as_bytes(), b"1", key.as_bytes(), arg.as_bytes()])
+}
+
+fn pair(key: &str, arg: &str) -> String {
+    format!("*2\r\n${}\r\n{key}\r\n${}\r\n{arg}\r\n", key.len(), arg.len())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A cluster whose nodes know no script, and one key per shard.
+fn fresh() -> (RedisCluster, Proxy, Vec<String>) {
+    let cluster = RedisCluster::start(3, 0);
+    let proxy = Proxy::start(&shared::seeds(&cluster), &[]);
+    let keys = (0..3).map(|index| key_in(cluster.slot_of(index), "script")).collect();
+    (cluster, proxy, keys)
+}
+
+fn forget_everywhere(cluster: &RedisCluster) {
+    (0..3).for_each(|index| drop(cluster.client(index).ok(&frame(&[b"SCRIPT", b"FLUSH"]))));
+}
+
+#[test]
+fn what_an_eval_said_once_every_shard_knows() {
+    let (cluster, proxy, keys) = fresh();
+    let sha = sha(&cluster);
+    let mut client = proxy.client();
+    let unknown = text(&client.raw(&evalsha(&sha, &keys[0], "x")));
+    assert_eq!(unknown, "-NOSCRIPT No matching script. Please use EVAL.\r\n");
+    assert_eq!(text(&client.raw(&eval(&keys[0], "x"))), pair(&keys[0], "x"));
+    // In one packet, the same key again and again.
+    let shas = [sha.clone(), sha.to_uppercase()];
+    let requests: Vec<(usize, String)> = (0..300).map(|n| (n % 3, n.to_string())).collect();
+    let send = |n: &(usize, String)| evalsha(&shas[n.0 % 2], &keys[n.0], &n.1);
+    client.send(&requests.iter().map(send).collect::<Vec<_>>().concat());
+    for (shard, arg) in &requests {
+        assert_eq!(text(&client.reply()), pair(&keys[*shard], arg));
+    }
+}
+
+#[test]
+fn a_node_that_has_forgotten_is_told_again() {
+    let (cluster, proxy, keys) = fresh();
+    let sha = sha(&cluster);
+    let mut client = proxy.client();
+    client.raw(&eval(&keys[0], "x"));
+    for key in &keys {
+        assert_eq!(text(&client.raw(&evalsha(&sha, key, "1"))), pair(key, "1"));
+    }
+    forget_everywhere(&cluster);
+    for key in &keys {
+        assert_eq!(text(&client.raw(&evalsha(&sha, key, "2"))), pair(key, "2"));
+    }
+    // Behind it in the pipeline nothing of the same slot: told again. With it: the client hears the truth.
+    forget_everywhere(&cluster);
+    client.send(&[evalsha(&sha, &keys[1], "3"), frame(&[b"PING"]), evalsha(&sha, &keys[2], "3")].concat());
+    assert_eq!(text(&client.reply()), pair(&keys[1], "3"));
+    assert_eq!(client.reply(), b"+PONG\r\n");
+    assert_eq!(text(&client.reply()), pair(&keys[2], "3"));
+    forget_everywhere(&cluster);
+    client.send(&[evalsha(&sha, &keys[1], "4"), frame(&[b"SET", keys[1].as_bytes(), b"v"])].concat());
+    assert!(text(&client.reply()).starts_with("-NOSCRIPT"));
+    assert_eq!(client.reply(), b"+OK\r\n");
+    assert_eq!(text(&client.raw(&evalsha(&sha, &keys[1], "5"))), pair(&keys[1], "5"));
+}
+
+fn exec(client: &mut Client, requests: &[Vec<u8>]) -> String {
+    client.send(&[&[frame(&[b"MULTI"])], requests, &[frame(&[b"EXEC"])]].concat().concat());
+    (0..=requests.len()).for_each(|_| drop(client.reply()));
+    text(&client.reply())
+}
+
+#[test]
+fn in_transactions_the_script_goes_before_the_multi() {
+    let (cluster, proxy, keys) = fresh();
+    let sha = sha(&cluster);
+    let mut client = proxy.client();
+    client.raw(&eval(&keys[0], "x"));
+    for key in &keys {
+        let reply = exec(&mut client, &[evalsha(&sha, key, "1"), frame(&[b"PING"]), evalsha(&sha, key, "2")]);
+        assert_eq!(reply, format!("*3\r\n{}+PONG\r\n{}", pair(key, "1"), pair(key, "2")));
+    }
+    forget_everywhere(&cluster);
+    for key in &keys {
+        client.ok(&frame(&[b"WATCH", key.as_bytes()]));
+        assert_eq!(
+            exec(&mut client, &[evalsha(&sha, key, "3")]),
+            format!("*1\r\n{}", pair(key, "3")),
+            "watched"
+        );
+    }
+}
+
+#[test]
+fn bodies_are_kept_within_the_bound() {
+    let (cluster, _, keys) = fresh();
+    let proxy = Proxy::start(&shared::seeds(&cluster), &[("script-cache-bytes", "0")]);
+    let sha = sha(&cluster);
+    let mut client = proxy.client();
+    client.raw(&eval(&keys[0], "x"));
+    assert!(text(&client.raw(&evalsha(&sha, &keys[1], "1"))).starts_with("-NOSCRIPT"));
+}
