@@ -64,6 +64,10 @@ const RULES: &[(&str, Rule)] = &[
     ("hrandfield", Rule::Random),
     ("zrandmember", Rule::Random),
     ("randomkey", Rule::Random),
+    // Whether one is at work already.
+    ("bgsave", Rule::Anything),
+    ("bgrewriteaof", Rule::Anything),
+    ("save", Rule::Anything),
     // Random drawings.
     ("lolwut", Rule::Kind),
     ("acl|genpass", Rule::Form),

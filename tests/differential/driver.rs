@@ -94,10 +94,15 @@ impl Servers {
         let mut clients: Vec<Client> =
             (0..self.cluster.primaries()).map(|index| self.cluster.client(index)).collect();
         clients.push(self.single.client());
-        let all = [cmd!["FLUSHALL"], cmd!["SCRIPT", "FLUSH"], cmd!["FUNCTION", "FLUSH"]].concat();
-        clients.iter_mut().for_each(|client| client.send(&all));
+        let all = [
+            cmd!["FLUSHALL"],
+            cmd!["SCRIPT", "FLUSH"],
+            cmd!["FUNCTION", "FLUSH"],
+            cmd!["CONFIG", "SET", "hash-max-listpack-entries", "128", "maxmemory-policy", "noeviction"],
+        ];
+        clients.iter_mut().for_each(|client| client.send(&all.concat()));
         for client in &mut clients {
-            assert!(client.values(3).iter().all(|reply| !reply.is_error()));
+            assert!(client.values(all.len()).iter().all(|reply| !reply.is_error()));
         }
     }
 
