@@ -55,6 +55,11 @@ const RULES: &[(&str, Rule)] = &[
     ("zscan", Rule::Scan(2)),
     ("sscan", Rule::Scan(1)),
     ("scan", Rule::Scan(1)),
+    // Libraries in the order of a hash table.
+    ("function|dump", Rule::Kind),
+    // Of calls and of memory.
+    ("latency|histogram", Rule::Kind),
+    ("memory|stats", Rule::Kind),
     // How many replicas said in time that they have everything; the single server has none.
     ("wait", Rule::Near(1)),
     ("spop", Rule::Random),
@@ -89,6 +94,7 @@ fn difference(name: &str, usual: Rule) -> Rule {
         "hello" => Rule::Refused(&[LONG_NAME], Box::new(Rule::Near(i64::MAX))),
         "client|id" | "publish" | "spublish" => Rule::Near(i64::MAX),
         "info" => Rule::Kind,
+        "scan" => refused(&["ERR invalid cursor"]),
         "select" => refused(&["ERR SELECT is not allowed in cluster mode"]),
         "copy" => refused(&["ERR Copying to another database is not allowed in cluster mode"]),
         "sort" | "sort_ro" => refused(&[

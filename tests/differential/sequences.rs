@@ -141,6 +141,13 @@ impl<'a> Writer<'a> {
                 _ => {}
             }
         }
+        for library in super::values::FUNCTIONS.iter().take(3) {
+            if self.random.bool() {
+                self.plain(
+                    ["FUNCTION", "LOAD", "REPLACE", library].map(|word| word.as_bytes().to_vec()).into(),
+                );
+            }
+        }
         self.reach();
     }
 
