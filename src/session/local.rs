@@ -135,6 +135,7 @@ impl Facts for Process {
         let traffic = self.traffic();
         Gauges {
             connected_clients: self.clients() as u64,
+            blocked_clients: self.blocked(),
             max_clients: self.config.max_clients as u64,
             total_connections: self.accepted.load(Ordering::Relaxed),
             rejected_connections: self.refused.load(Ordering::Relaxed),

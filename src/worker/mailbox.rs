@@ -119,6 +119,11 @@ impl Process {
         self.workers.iter().map(|worker| worker.clients.load(Ordering::Relaxed)).sum()
     }
 
+    /// Clients that wait in a blocking command, as of the workers' last publish.
+    pub fn blocked(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.snapshot.blocked()).sum()
+    }
+
     /// Requests and bytes of all clients, as of the workers' last publish.
     pub fn traffic(&self) -> Traffic {
         self.workers.iter().map(|worker| worker.snapshot.traffic()).sum()

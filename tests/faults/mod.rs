@@ -13,4 +13,5 @@ mod redirects;
 mod replies;
 mod resend;
 mod stop;
+mod wait;
 mod waits;

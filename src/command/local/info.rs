@@ -106,7 +106,7 @@ fn clients(section: &mut Section) {
     section.field("connected_clients", section.gauges.connected_clients);
     section.field("cluster_connections", 0);
     section.field("maxclients", section.gauges.max_clients);
-    section.field("blocked_clients", 0);
+    section.field("blocked_clients", section.gauges.blocked_clients);
     section.field("tracking_clients", 0);
     section.field("clients_in_timeout_table", 0);
 }

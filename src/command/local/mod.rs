@@ -67,6 +67,8 @@ pub trait Facts {
 pub struct Gauges {
     /// Open client connections.
     pub connected_clients: u64,
+    /// Of these, how many wait in a blocking command.
+    pub blocked_clients: u64,
     /// How many may be open.
     pub max_clients: u64,
     /// Connections accepted since the start.
