@@ -76,12 +76,18 @@ proxy_errors! {
         "The process stops while a client waits without an end of its own, such as `BLPOP key 0`.";
     MergeTooLarge, "merge_too_large", No, "ERR slotway: the merged reply would exceed merge-reply-bytes",
         "The parts of a split read are larger together than `merge-reply-bytes`.";
+    ScanCursor, "scan_cursor", No, "ERR slotway: the node's SCAN cursor is too large to be passed on",
+        "More than 2^24 hash buckets in one slot (Redis from 7.4, Valkey from 8), or 2^38 at one node before.";
     BadReply, "bad_reply", Maybe, "ERR slotway: the node sent a reply that does not fit the request",
         "A node's reply was not valid RESP or not of the form the command's parts need.";
     TransactionTooLarge, "transaction_too_large", No, "ERR slotway: the transaction is larger than transaction-bytes or transaction-commands",
         "Between MULTI and EXEC more was queued than `transaction-bytes` or `transaction-commands` allow.";
     KeysUnknown, "keys_unknown", No, "ERR slotway: the keys of this command cannot be told, so no shard can be chosen; it was not executed",
         "A command learned from the cluster names no key, or neither its key specifications nor COMMAND GETKEYS at a node tell which arguments are keys, or the request is too large to ask (`dedicated-request-bytes`).";
+    SubscriptionsFull, "subscriptions_full", No, "ERR slotway: too many subscriptions (client-subscriptions or worker-subscriptions)",
+        "A client wants more channels and patterns than `client-subscriptions`, or all of a worker's more than `worker-subscriptions`.";
+    TrackingFull, "tracking_full", No, "ERR slotway: too many clients have tracking on (tracking-clients-max)",
+        "CLIENT TRACKING ON while `tracking-clients-max` clients have it on.";
     NoAuth, "no_auth", No, "NOAUTH Authentication required.",
         "A password is configured and the client has not given it.";
     MaxClients, "max_clients", No, "ERR max number of clients reached",
@@ -97,6 +103,7 @@ impl From<CallError> for ProxyError {
         match error {
             CallError::Unsent => Self::LostUnsent,
             CallError::Lost => Self::ConnectionLost,
+            CallError::Late => Self::DeadlineSent,
             CallError::TooLarge => Self::MergeTooLarge,
             CallError::QueueFull => Self::NodeQueueFull,
             CallError::NoNode => Self::ClusterDown,

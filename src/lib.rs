@@ -11,6 +11,7 @@ pub mod session;
 
 pub mod operation;
 pub mod protocol;
+pub mod pubsub;
 
 pub mod command;
 
@@ -29,4 +30,5 @@ pub mod demo;
 pub mod error;
 pub mod telemetry;
 pub mod topology;
+pub mod tracking;
 pub mod worker;

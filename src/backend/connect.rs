@@ -19,6 +19,7 @@ use crate::protocol::reply::ReplyScanner;
 use crate::session::state::Resp;
 use crate::topology::Event;
 use crate::topology::node::{Node, NodeId};
+use crate::tracking::side;
 use crate::worker::WorkerContext;
 use crate::worker::transport::Transport;
 
@@ -39,6 +40,9 @@ pub enum ConnectError {
     /// The node refused our handshake.
     #[error("{0}")]
     Handshake(#[from] HandshakeError),
+    /// Nobody wants the connection any more, or what it needs beside it could not be had.
+    #[error("the connection is of no use")]
+    Unwanted,
     /// The node did not speak RESP.
     #[error("the node sent bytes that are not RESP")]
     BadReply,
@@ -60,7 +64,7 @@ async fn run(worker: Rc<WorkerContext>, lane: Rc<Lane>) {
     while lane.node.is_up() && worker.wants_lane(&lane) {
         let begun = Instant::now();
         // A node that takes connections only to close them is not to be dialled in a loop.
-        let lasted = match dial(&worker, &lane.node, lane.key.resp, lane.key.read_only).await {
+        let lasted = match connect(&worker, &lane).await {
             Ok(transport) => {
                 serve(&worker, &lane, transport).await;
                 begun.elapsed() >= BACKOFF_LAST
@@ -105,11 +109,28 @@ fn note_failure(worker: &WorkerContext, lane: &Lane, error: &ConnectError) {
     worker.topology.report(Event::ConnectFailed(lane.key.node));
 }
 
+async fn connect(worker: &Rc<WorkerContext>, lane: &Rc<Lane>) -> Result<Transport, ConnectError> {
+    let mut transport = dial(worker, &lane.node, lane.key.resp, lane.key.read_only).await?;
+    if lane.key.private == 0 {
+        return Ok(transport);
+    }
+    let tracking = async {
+        let (request, listener) = side::prepare(worker, lane).await?;
+        *lane.listener.borrow_mut() = listener;
+        let Transport::Tcp(stream) = &mut transport else { return Err(ConnectError::Unwanted) };
+        side::introduce(stream, &request).await
+    };
+    tokio::time::timeout(worker.limits.connect_timeout, tracking)
+        .await
+        .map_err(|_| ConnectError::Timeout)??;
+    Ok(transport)
+}
+
 /// Dials a node and shakes hands, within `connect-timeout`.
 ///
 /// # Errors
 /// See [`ConnectError`].
-pub(super) async fn dial(
+pub(crate) async fn dial(
     worker: &WorkerContext,
     node: &Node,
     resp: Resp,
@@ -160,6 +181,8 @@ async fn serve(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, transport: Transport
     }
     *lane.loaded.borrow_mut() = Default::default();
     lane.down_since.set(0);
+    lane.connection.set(lane.connection.get().wrapping_add(1));
+    lane.run.set(0);
     lane.state.set(LaneState::Ready);
     let counted = Counted::new(worker, lane);
     worker.topology.report(Event::Connected(lane.key.node));
@@ -197,7 +220,11 @@ fn lost(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, why: &'static str) {
         lane.receiving.set(0);
         (std::mem::take(&mut inner.tickets), std::mem::take(&mut inner.send))
     };
-    let unused = lane.key.dedicated > 0 && tickets.is_empty();
+    *lane.listener.borrow_mut() = None;
+    if let Some(tracker) = worker.tracker_of(lane) {
+        worker.flush_tracking(&tracker);
+    }
+    let unused = (lane.key.dedicated > 0 || lane.key.private > 0) && tickets.is_empty();
     let known = worker.table.borrow().is_member(lane.key.node);
     if known && !unused {
         lane.down_since.set(worker.clock.now().max(1));

@@ -105,6 +105,12 @@ impl WorkerContext {
             }
         }
         let gone = |lane: &Lane| lane.state.get() == LaneState::Idle && lane.idle_since.get() > 0;
-        self.lanes.borrow_mut().retain(|lane| lane.key.dedicated == 0 || !gone(lane));
+        let trackers = self.trackers.borrow();
+        let orphan = |lane: &Lane| {
+            lane.key.private > 0
+                && !trackers.contains_key(&lane.key.private)
+                && lane.state.get() == LaneState::Idle
+        };
+        self.lanes.borrow_mut().retain(|lane| !orphan(lane) && (lane.key.dedicated == 0 || !gone(lane)));
     }
 }

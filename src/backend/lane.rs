@@ -17,6 +17,7 @@ use super::ticket::{Errand, Parcel, Ticket};
 use crate::session::script::Loaded;
 use crate::session::state::Resp;
 use crate::topology::node::{Node, NodeId};
+use crate::tracking::side::Listener;
 use crate::worker::WorkerContext;
 use crate::worker::outgoing::Flushed;
 use crate::worker::transport::WriteSide;
@@ -41,12 +42,22 @@ pub struct LaneKey {
     /// 0 for the lane that all share; else the number of a dedicated connection, which carries one
     /// request at a time.
     pub dedicated: u16,
+    /// 0 for all sessions; else the number of the one session's set that it belongs to.
+    pub private: u32,
 }
 
 impl LaneKey {
     /// The lane of ordinary requests.
     pub fn shared(node: NodeId, resp: Resp) -> Self {
-        Self { node, resp, identity: 0, db: 0, read_only: false, dedicated: 0 }
+        Self { node, resp, identity: 0, db: 0, read_only: false, dedicated: 0, private: 0 }
+    }
+}
+
+impl LaneKey {
+    /// A lane of the session with this set of lanes; 0 means the one that all share.
+    #[inline]
+    pub fn private(node: NodeId, resp: Resp, set: u32) -> Self {
+        Self { private: set, ..Self::shared(node, resp) }
     }
 }
 
@@ -91,8 +102,14 @@ pub struct Lane {
     pub receiving: Cell<usize>,
     /// Since when a dedicated connection has had nothing to do, on the worker's clock; 0 while it has.
     pub idle_since: Cell<u64>,
+    /// Number of its connection; grows with every new one.
+    pub connection: Cell<u32>,
+    /// Fingerprint of the run id of the process at the other end; 0 until somebody asked it.
+    pub run: Cell<u16>,
     /// The place of a dedicated connection.
     pub permit: RefCell<Option<Permit>>,
+    /// What listens for invalidations beside it.
+    pub listener: RefCell<Option<Listener>>,
     /// Scripts that were sent to the node on this connection.
     pub loaded: RefCell<Loaded>,
     dirty: Cell<bool>,
@@ -115,7 +132,10 @@ impl Lane {
             down_since: Cell::new(0),
             receiving: Cell::new(0),
             idle_since: Cell::new(0),
+            connection: Cell::new(0),
+            run: Cell::new(0),
             permit: RefCell::new(None),
+            listener: RefCell::default(),
             loaded: RefCell::default(),
             dirty: Cell::new(false),
             inner: RefCell::new(LaneInner {

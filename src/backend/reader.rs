@@ -12,8 +12,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use super::call::Call;
 use super::lane::Lane;
-use super::ticket::{Errand, Turn};
+use super::ticket::{Beside, Errand, Turn};
 use crate::protocol::reply::{BadReply, ReplyScanner};
+use crate::pubsub::publish::recount;
 use crate::reply::redirect;
 use crate::session::script;
 use crate::worker::WorkerContext;
@@ -252,11 +253,15 @@ impl Lane {
     ) -> Result<(), BadReply> {
         let kind = frame.first().copied().unwrap_or(0);
         if kind == b'>' {
-            // A push is nobody's reply. This lane asked for none; servers may still send one.
+            // A push is nobody's reply; only the lanes of a client that tracks asked for any.
+            if self.key.private > 0 {
+                worker.pushed(self, frame);
+            }
             return Ok(());
         }
         let mut inner = self.inner();
         let front = inner.tickets.front_mut().ok_or(BadReply)?;
+        let mut receivers = false;
         if !front.plain {
             match front.count(frame) {
                 Turn::Swallowed => return Ok(()),
@@ -266,7 +271,9 @@ impl Lane {
                     hand_over(call, errand, frame, shared);
                     return Ok(());
                 }
-                Turn::Last => {}
+                Turn::Last => {
+                    receivers = front.errand().is_some_and(|errand| errand.beside == Beside::Receivers)
+                }
             }
         }
         let Some(mut ticket) = inner.tickets.pop_front() else { return Err(BadReply) };
@@ -276,6 +283,11 @@ impl Lane {
             hand_over(Some(call), None, frame, shared);
             return Ok(());
         }
+        let counted = match receivers {
+            true => recount(worker, self.key.node, &inner.send.request(ticket.start, ticket.len), frame),
+            false => None,
+        };
+        let frame = counted.as_deref().unwrap_or(frame);
         let ordering = || ticket.errand().is_some_and(|errand| errand.session.inner().order.is_some());
         let request = (kind == b'-' || (worker.sessions_in_order.get() > 0 && ordering()))
             .then(|| inner.send.request(ticket.start, ticket.len));

@@ -7,14 +7,15 @@ use bytes::Bytes;
 
 use super::doubt::{LOOKS, Verdict};
 use super::lane::{Lane, LaneKey, LaneState};
-use super::ticket::{Aim, Errand, NO_SLOT, Parcel};
+use super::ticket::{Aim, Beside, Errand, NO_SLOT, Parcel};
 use super::waiting::Waiter;
 use crate::error::ProxyError;
-use crate::session::SessionInner;
 use crate::session::state::Resp;
+use crate::session::{Session, SessionInner};
 use crate::telemetry::CommandClass;
 use crate::topology::node::NodeId;
 use crate::topology::{Event, Trigger};
+use crate::tracking::caching_request;
 use crate::worker::WorkerContext;
 
 /// What stands between a request and its node.
@@ -38,13 +39,21 @@ impl WorkerContext {
     pub fn send_new(
         self: &Rc<Self>,
         inner: &mut SessionInner,
-        errand: Errand,
+        mut errand: Errand,
         shared: Option<&Bytes>,
         len: usize,
         fill: impl FnOnce(&mut Vec<u8>),
     ) {
+        if let Some(yes) = inner.caching {
+            errand.beside = Beside::Caching(yes);
+        }
         let ready = self.owner(errand.slot, errand.session.id).and_then(|node| {
-            self.lanes.borrow().get(node, inner.client.resp).filter(|lane| lane.is_ready()).map(Rc::clone)
+            let lanes = self.lanes.borrow();
+            let lane = match errand.session.lane_set.get() {
+                0 => lanes.get(node, inner.client.resp),
+                set => lanes.by_key(&LaneKey::private(node, inner.client.resp, set)),
+            };
+            lane.filter(|lane| lane.is_ready()).map(Rc::clone)
         });
         let Some(lane) = ready else {
             let bytes = shared.cloned().unwrap_or_else(|| {
@@ -57,9 +66,20 @@ impl WorkerContext {
         if !errand.command.is_read_only() {
             inner.written.note(errand.slot, lane.key.node, &self.losses);
         }
+        self.announce_caching(&lane, &errand);
         if let Err(errand) = lane.send(self, errand, len, shared, fill) {
             let session = Rc::clone(&errand.session);
             inner.fail(&session, &errand, ProxyError::NodeQueueFull);
+        }
+    }
+
+    /// Says CLIENT CACHING on a lane where nobody else sends: the next request there is the one at hand.
+    #[inline]
+    fn announce_caching(&self, lane: &Rc<Lane>, errand: &Errand) {
+        if let Beside::Caching(yes) = errand.beside
+            && lane.key.private > 0
+        {
+            lane.call(self, caching_request(yes), 1);
         }
     }
 
@@ -128,7 +148,8 @@ impl WorkerContext {
             },
         };
         let Some(node) = node else { return Way::NoOwner };
-        let Some(lane) = self.lane(node, parcel.errand.resp) else { return Way::NoOwner };
+        let set = parcel.errand.session.lane_set.get();
+        let Some(lane) = self.lane(node, parcel.errand.resp, set) else { return Way::NoOwner };
         self.way_by(lane)
     }
 
@@ -157,18 +178,32 @@ impl WorkerContext {
     }
 
     /// The lane to `node`, made when there is none.
-    fn lane(self: &Rc<Self>, node: NodeId, resp: Resp) -> Option<Rc<Lane>> {
-        if let Some(lane) = self.lanes.borrow().get(node, resp) {
+    fn lane(self: &Rc<Self>, node: NodeId, resp: Resp, set: u32) -> Option<Rc<Lane>> {
+        let key = LaneKey::private(node, resp, set);
+        if let Some(lane) = self.lanes.borrow().by_key(&key) {
             return Some(Rc::clone(lane));
         }
         let listed = self.table.borrow().node(node).cloned();
         let known = listed.or_else(|| self.topology.node(node))?;
-        Some(self.lanes.borrow_mut().add(LaneKey::shared(node, resp), known))
+        Some(self.lanes.borrow_mut().add(key, known))
     }
 
     /// The shared lane to `node` if it can be used now; has it connect if need be.
     pub fn usable_lane(self: &Rc<Self>, node: NodeId, resp: Resp) -> Option<Rc<Lane>> {
-        match self.way_by(self.lane(node, resp)?) {
+        match self.way_by(self.lane(node, resp, 0)?) {
+            Way::Open(lane) => Some(lane),
+            _ => None,
+        }
+    }
+
+    /// The lane of `session` alone to `node`; has it connect if need be. `None` until it is connected.
+    pub fn open_private_lane(
+        self: &Rc<Self>,
+        session: &Session,
+        node: NodeId,
+        resp: Resp,
+    ) -> Option<Rc<Lane>> {
+        match self.way_by(self.lane(node, resp, session.lane_set.get())?) {
             Way::Open(lane) => Some(lane),
             _ => None,
         }
@@ -179,6 +214,7 @@ impl WorkerContext {
         let waiting_since = match way {
             Way::Open(lane) => {
                 let asking = matches!(parcel.aim, Aim::Node { asking: true, .. });
+                self.announce_caching(&lane, &parcel.errand);
                 if parcel.errand.command.class == CommandClass::Script || parcel.errand.before > 0 {
                     self.load_scripts_of(&lane, &parcel.errand, &parcel.bytes);
                 }

@@ -91,6 +91,7 @@ pub(super) fn words(command: &Command) -> &'static str {
         (Handling::Local(_), _) => "local",
         (Handling::Operation(kind), _) => kind.words(),
         (Handling::Transaction(_), _) => "transaction",
+        (Handling::PubSub(kind), _) => kind.words(),
         (Handling::Refuse(_), Some(Refusal::Node)) => "refused: node",
         (Handling::Refuse(_), Some(Refusal::Cluster)) => "refused: cluster",
         (Handling::Refuse(_), _) => "refused: later",

@@ -12,6 +12,7 @@ use super::options::OptionScan;
 use super::overrides::{Override, Overrides, Refusal, Routing};
 use super::table::{Command, TableError};
 use super::{CommandClass, CommandId, Handling};
+use crate::pubsub::Act;
 
 impl Command {
     /// `container`: it has subcommands; alone it is never sent with the right number of arguments.
@@ -82,11 +83,12 @@ fn handling(name: &str, decision: &Override) -> Result<Handled, &'static str> {
         let reason = decision.reason.as_deref().ok_or("refused without a reason")?;
         Ok(String::leak(refusal.error(name, reason)))
     };
-    let ours = match (decision.operation, decision.transaction) {
-        (None, None) => None,
-        (Some(kind), None) => Some(Handling::Operation(kind)),
-        (None, Some(kind)) => Some(Handling::Transaction(kind)),
-        (Some(_), Some(_)) => return Err("more than one decision"),
+    let ours = match (decision.operation, decision.transaction, decision.pubsub) {
+        (None, None, None) => None,
+        (Some(kind), None, None) => Some(Handling::Operation(kind)),
+        (None, Some(kind), None) => Some(Handling::Transaction(kind)),
+        (None, None, Some(kind)) => Some(Handling::PubSub(kind)),
+        _ => return Err("more than one decision"),
     };
     match (decision.split, decision.local, decision.route, decision.refuse, ours) {
         (None, None, None, None, None) => Ok((None, None)),
@@ -110,7 +112,11 @@ pub(super) fn class(handling: Handling, flags: Flags) -> CommandClass {
         Handling::Local(_) => CommandClass::Local,
         Handling::Split(_) => CommandClass::MultiKey,
         Handling::Operation(kind) if kind.waits() => CommandClass::Blocking,
-        Handling::Refuse(_) | Handling::Operation(_) | Handling::Transaction(_) => CommandClass::Other,
+        // It only gives memory back: never refused for want of it.
+        Handling::PubSub(what) if matches!(what.act(), Act::Leave(_)) => CommandClass::Local,
+        Handling::Refuse(_) | Handling::Operation(_) | Handling::Transaction(_) | Handling::PubSub(_) => {
+            CommandClass::Other
+        }
         _ if flags.has(Flags::SCRIPTING) => CommandClass::Script,
         _ if flags.has(Flags::WRITE) => CommandClass::Write,
         _ if flags.has(Flags::READONLY) => CommandClass::Read,

@@ -12,6 +12,7 @@ use serde::de::IgnoredAny;
 
 use super::data::{Begin, Docs, Entry};
 use super::flags::Flags;
+use super::overrides::Override;
 use super::table::{Command, CommandTable, Lookup};
 use super::trust::{self, NAME_BYTES_MAX, Plan};
 use super::{CommandClass, Handling};
@@ -262,7 +263,8 @@ fn make(name: &str, entry: Entry<IgnoredAny>, plan: Plan) -> Command {
         container: name.contains('|').then(|| builtin.learned_id()),
         subcommands: Vec::new(),
         entry,
-        decision: Default::default(),
+        // What a server does not call a read may change data.
+        decision: Override { may_replicate: !plan.flags.has(Flags::READONLY), ..Override::default() },
         added: false,
         specs: plan.specs,
         conditional: None,

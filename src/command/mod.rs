@@ -31,6 +31,7 @@ pub use table::{Command, CommandTable, Lookup};
 pub use crate::telemetry::CommandClass;
 
 use crate::operation::OperationKind;
+use crate::pubsub::PubSubCommand;
 use crate::session::transaction::TransactionCommand;
 
 use serde::Deserialize;
@@ -71,6 +72,8 @@ pub enum Handling {
         /// Its key specs are of no use.
         asks: bool,
     },
+    /// Publishes, or begins or ends subscriptions.
+    PubSub(PubSubCommand),
     /// Refused: the whole error text, without `-` and line end. It says why a cluster (or this
     /// version of slotway) cannot do it.
     Refuse(&'static str),
@@ -89,6 +92,7 @@ pub enum LocalCommand {
     Quit,
     Reset,
     Select,
+    Role,
     Time,
     Command,
     Client,

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::options::OptionScan;
 use super::{LocalCommand, SplitKind};
 use crate::operation::OperationKind;
+use crate::pubsub::PubSubCommand;
 use crate::session::transaction::TransactionCommand;
 
 /// The decisions built in, as text.
@@ -25,6 +26,8 @@ pub struct Override {
     pub local: Option<LocalCommand>,
     /// Begins, ends or guards a transaction.
     pub transaction: Option<TransactionCommand>,
+    /// Publishes, or begins or ends subscriptions.
+    pub pubsub: Option<PubSubCommand>,
     /// Done by an operation of the proxy's own.
     pub operation: Option<OperationKind>,
     /// Refused.

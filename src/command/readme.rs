@@ -40,7 +40,7 @@ fn row(command: &Command) -> (u8, String, String) {
         (Handling::Route, _) if handling == "route by slot" => (1, handling, reason),
         (Handling::Route | Handling::Learned { .. }, _) => (0, handling, group(command)),
         (Handling::Split(_), _) => (2, "split".to_owned(), reason),
-        (Handling::Operation(_) | Handling::Transaction(_), _) => (3, handling, reason),
+        (Handling::Operation(_) | Handling::Transaction(_) | Handling::PubSub(_), _) => (3, handling, reason),
         (Handling::Local(_), _) => (4, "answered by slotway".to_owned(), reason),
         (Handling::Refuse(_), Some(refusal)) => {
             let rank = match refusal {

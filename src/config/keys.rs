@@ -130,6 +130,13 @@ config_keys! {
             "Requests in flight of one client; at the bound its socket is not read until replies have left.";
         client_pending_bytes: u64 = 32 * MIB, Positive, "client-pending-bytes",
             "Bytes of requests in flight and replies not yet taken of one client; at the bound its socket is not read.";
+        subscriber_pending_bytes: u64 = 32 * MIB, Positive, "subscriber-pending-bytes",
+            "Bytes of messages a subscriber has not taken yet; one that would exceed it is closed. Redis' own default is the same.";
+        client_subscriptions: usize = 100_000, Positive, "client-subscriptions", "Channels, patterns and shard channels of one client.";
+        worker_subscriptions: usize = 1_000_000, Positive, "worker-subscriptions",
+            "The same of all clients of one worker, each client's counted.";
+        tracking_clients_max: usize = 1_000, Any, "tracking-clients-max",
+            "Clients that may have CLIENT TRACKING on; each has connections of its own to the nodes.";
         client_stall_timeout: Duration = secs(60), Positive, "client-stall-timeout",
             "A client that is owed bytes and takes none for this long is closed.";
     }

@@ -70,11 +70,29 @@ impl Operation {
     }
 
     /// The shared lane to `node`, once it is connected.
-    async fn ready_lane(&self, node: NodeId) -> Result<Rc<Lane>, CallError> {
+    pub(super) async fn ready_lane(&self, node: NodeId) -> Result<Rc<Lane>, CallError> {
         let until = self.worker.clock.now() + self.worker.limits.owner_wait;
         loop {
             let changed = self.worker.changed.notified();
             if let Some(lane) = self.worker.usable_lane(node, self.resp) {
+                return Ok(lane);
+            }
+            if self.worker.clock.tick() >= until || !self.worker.table.borrow().is_member(node) {
+                return Err(CallError::NoNode);
+            }
+            let _looked = tokio::time::timeout(LOOK_AGAIN, changed).await;
+        }
+    }
+
+    /// The session's own lane to `node`, once it is connected.
+    ///
+    /// # Errors
+    /// It is not within `owner-wait`.
+    pub async fn private_lane(&self, node: NodeId) -> Result<Rc<Lane>, CallError> {
+        let until = self.worker.clock.now() + self.worker.limits.owner_wait;
+        loop {
+            let changed = self.worker.changed.notified();
+            if let Some(lane) = self.worker.open_private_lane(&self.session, node, self.resp) {
                 return Ok(lane);
             }
             if self.worker.clock.tick() >= until || !self.worker.table.borrow().is_member(node) {

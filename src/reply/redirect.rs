@@ -97,7 +97,7 @@ pub fn follow(
     match redirect {
         Redirect::Moved { slot, target } | Redirect::Ask { slot, target } => {
             if slot != errand.slot || errand.slot == NO_SLOT {
-                return false;
+                return does_not_fit(errand);
             }
             let asking = matches!(redirect, Redirect::Ask { .. });
             worker.counters.redirect(if asking { RedirectKind::Ask } else { RedirectKind::Moved });
@@ -124,6 +124,16 @@ pub fn follow(
             again_later(worker, errand, request, aim, Cause::Unable)
         }
     }
+}
+
+/// A redirect of another slot, or of a request without keys, which no node sends. Of a script (or a
+/// transaction, whose reply says only that it was given up) it is the reply; no other client sees one.
+fn does_not_fit(errand: &Errand) -> bool {
+    let is_reply = errand.command.class == CommandClass::Script || errand.before > 0;
+    if !is_reply {
+        errand.session.fail(errand, ProxyError::BadReply);
+    }
+    !is_reply
 }
 
 fn go_to(

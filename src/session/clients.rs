@@ -16,6 +16,7 @@ use crate::command::local::{ClientFilter, ClientIo, ClientsRequest, KillFilter, 
 use crate::error::ProxyError;
 use crate::operation::ending::Ending;
 use crate::protocol::encode;
+use crate::pubsub::Kind;
 use crate::telemetry::CloseReason;
 use crate::worker::WorkerContext;
 use crate::worker::mailbox::{Letter, Process};
@@ -216,7 +217,10 @@ impl SessionInner {
             query_free,
             output_bytes: self.out.len(),
             output_chunks: self.out.chunks(),
-            queued: self.transaction.as_ref().map_or(0, |transaction| transaction.len()),
+            channels: self.subscribed(Kind::Channel),
+            patterns: self.subscribed(Kind::Pattern),
+            shard_channels: self.subscribed(Kind::Shard),
+            queued: self.transaction.as_ref().map_or(0, |transaction| transaction.commands()),
             total_bytes: self.footprint(),
             ..ClientIo::default()
         }

@@ -111,11 +111,18 @@ impl SessionInner {
             worker.counters.request_done(class, now.saturating_sub(arrived));
             worker.counters.in_flight(-1);
         });
+        if self.held_pushes.is_some() {
+            self.release_pushes(worker);
+        }
         if self.order.is_some() {
             worker.advance_later(session);
         }
         if self.operation.is_some() {
             self.wake_operation();
+        }
+        if self.flush_after && self.pending.open() == 0 {
+            self.flush_after = false;
+            worker.flush_later(session);
         }
         // A part of a merge that is not complete changes nothing for the client.
         if !self.out.is_empty() || self.paused || self.read_closed || self.closing.is_some() {

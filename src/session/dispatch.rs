@@ -80,6 +80,9 @@ pub fn dispatch(session: &Rc<Session>, inner: &mut SessionInner, frame: Frame<'_
             super::transaction::handle(session, inner, (command, kind), &args);
         }
         Handling::Operation(kind) => crate::operation::start(session, inner, (command, kind), &args),
+        Handling::PubSub(what) => {
+            crate::pubsub::client::handle(session, inner, (command, what), frame, &args);
+        }
         Handling::Refuse(text) => inner.reply_text(session, text),
     }
 }

@@ -18,6 +18,7 @@ pub mod local;
 pub mod modes;
 pub mod order;
 pub mod pending;
+pub mod push;
 pub mod route;
 pub mod script;
 pub mod state;
@@ -30,13 +31,16 @@ pub mod written;
 
 use self::order::Order;
 use self::pending::Pending;
+use self::push::HeldPushes;
 use self::state::ClientState;
 use self::transaction::{Push, Transaction, Watch};
 use self::window::Window;
 use self::written::Written;
 use crate::operation::Running;
 use crate::operation::ending::Ending;
+use crate::operation::monitor::Monitor;
 use crate::protocol::scan::RequestScanner;
+use crate::pubsub::client::Subscriptions;
 use crate::telemetry::CloseReason;
 use crate::worker::WorkerContext;
 use crate::worker::outgoing::{Flushed, LARGE, Outgoing};
@@ -69,6 +73,8 @@ pub struct Session {
     /// Among those whose held requests are looked at this turn.
     pub ordered: Cell<bool>,
     timed: Cell<bool>,
+    /// Its own set of lanes; 0 while it uses those that all share.
+    pub lane_set: Cell<u32>,
     inner: RefCell<SessionInner>,
 }
 
@@ -104,8 +110,20 @@ pub struct SessionInner {
     pub push: Option<Box<Push>>,
     /// What WAIT has to know.
     pub written: Written,
+    /// MONITOR.
+    pub monitor: Option<Box<Monitor>>,
+    /// CLIENT CACHING, for the request at hand.
+    pub caching: Option<bool>,
+    /// A read went where nobody keeps track of it: the client has to forget everything afterwards.
+    pub flush_after: bool,
     /// The operation that is under way; nothing else is then.
     pub operation: Option<Box<Running>>,
+    /// What the client is subscribed to.
+    pub subscriptions: Option<Box<Subscriptions>>,
+    /// Pushes that may not go out yet; almost always `None`.
+    pub held_pushes: Option<Box<HeldPushes>>,
+    /// Bytes of pushes given to `out` since it was last empty.
+    pub pushed: usize,
     /// Epoch of the table under which the requests in flight were routed.
     pub epoch: u64,
     /// No more requests are taken; the session ends when everything owed is written.
@@ -143,6 +161,7 @@ impl Session {
             dirty: Cell::new(false),
             ordered: Cell::new(false),
             timed: Cell::new(false),
+            lane_set: Cell::new(0),
             inner: RefCell::new(SessionInner {
                 client,
                 pending: Pending::default(),
@@ -156,7 +175,13 @@ impl Session {
                 watch: None,
                 push: None,
                 written: Written::default(),
+                monitor: None,
+                caching: None,
+                flush_after: false,
                 operation: None,
+                subscriptions: None,
+                held_pushes: None,
+                pushed: 0,
                 epoch: 0,
                 closing: None,
                 broken: None,

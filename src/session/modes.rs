@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::dispatch::Frame;
 use super::state::SessionMode;
 use super::{Session, SessionInner, transaction};
-use crate::command::{Command, Handling, LocalCommand};
+use crate::command::{Command, Flags, Handling, LocalCommand};
 use crate::protocol::request::Args;
 
 /// Deals with a request in the way of the session's mode; false when it is to be handled as usual.
@@ -18,6 +18,10 @@ pub fn take(
     frame: Frame<'_>,
     args: &Args<'_>,
 ) -> bool {
+    // What CLIENT CACHING says holds for a transaction as a whole.
+    if inner.client.mode != SessionMode::Multi || command.name == "exec" {
+        inner.arm_caching(command);
+    }
     match inner.client.mode {
         SessionMode::Multi => {
             let at_once = matches!(
@@ -29,6 +33,15 @@ pub fn take(
                 return false;
             }
             transaction::queue(session, inner, command, frame, args);
+            true
+        }
+        SessionMode::Subscribed => crate::pubsub::client::restrict(session, inner, command, args),
+        SessionMode::Monitor
+            if command.flags.has(Flags::WRITE)
+                || command.flags.has(Flags::READONLY)
+                || command.may_replicate() =>
+        {
+            inner.reply_text(session, "ERR Replica can't interact with the keyspace");
             true
         }
         _ => false,

@@ -66,6 +66,7 @@ impl SessionInner {
     /// Takes a redirected request; it goes on to `parcel.aim` when its turn comes.
     pub fn hold(&mut self, parcel: Parcel, not_before: u64, worker: &WorkerContext) {
         self.pending.set_held(&parcel.errand, true);
+        self.distrust_reads();
         let place = (parcel.errand.seq, parcel.errand.part);
         if self.order.is_none() {
             worker.sessions_in_order.set(worker.sessions_in_order.get() + 1);

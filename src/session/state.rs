@@ -5,6 +5,8 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use crate::tracking::options::TrackingState;
+
 /// The protocol version a client speaks; its upstream lanes speak the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Resp {
@@ -80,6 +82,10 @@ pub struct ClientState {
     pub mode: SessionMode,
     /// What it switched on.
     pub settings: ClientSettings,
+    /// Has subscriptions; in RESP3 that is no mode of its own.
+    pub subscribed: bool,
+    /// CLIENT TRACKING.
+    pub tracking: Option<Box<TrackingState>>,
     /// CLIENT SETNAME, CLIENT SETINFO; boxed, for most clients never say any of it.
     pub names: Option<Box<ClientNames>>,
     /// Commands received on this connection.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::dispatch::Frame;
 use super::learned::Told;
 use super::pending::CellState;
-use super::state::SessionMode;
+use super::state::{Resp, SessionMode};
 use super::{Session, SessionInner, local};
 use crate::backend::line::Line;
 use crate::backend::ticket::{Errand, NO_SLOT};
@@ -20,7 +20,9 @@ use crate::error::ProxyError;
 use crate::operation::{self, OperationKind, OwnedRequest};
 use crate::protocol::encode;
 use crate::protocol::request::Args;
+use crate::pubsub::{Act, Kind};
 use crate::reply::splice::Splice;
+use crate::router::slot::slot_of;
 
 /// MULTI as a request; every transaction begins with it.
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
@@ -103,7 +105,7 @@ impl Transaction {
     }
 
     /// Commands queued.
-    pub fn len(&self) -> usize {
+    pub fn commands(&self) -> usize {
         self.queued.len()
     }
 
@@ -240,6 +242,12 @@ fn judge(
             Told::CrossSlot => Err(Refused::CrossSlot),
             Told::Nothing | Told::NoKey => Err(not_here("its keys cannot be told from its arguments")),
         },
+        Handling::PubSub(what) => match what.act() {
+            // The node it goes to tells all others.
+            Act::Publish(Kind::Channel | Kind::Pattern) => Ok((Queued::Sent, NO_SLOT)),
+            Act::Publish(Kind::Shard) => Ok((Queued::Sent, slot_of(args.at(1)))),
+            Act::Join(_) | Act::Leave(_) => Err(not_here("subscriptions are slotway's own")),
+        },
         Handling::Route | Handling::Split(_) | Handling::Operation(_) => {
             match super::route::slot_of_keys(session, command, args) {
                 Ok(slot) => Ok((Queued::Sent, slot)),
@@ -348,7 +356,18 @@ impl SessionInner {
 
     /// Sets the mode by what the session is in.
     pub fn settle_mode(&mut self) {
-        self.client.mode = if self.transaction.is_some() { SessionMode::Multi } else { SessionMode::Normal };
+        self.client.subscribed = self.subscriptions.is_some();
+        self.client.mode = if self.transaction.is_some() {
+            SessionMode::Multi
+        } else if self.client.subscribed && self.client.resp == Resp::V2 {
+            SessionMode::Subscribed
+        } else if self.monitor.is_some() {
+            SessionMode::Monitor
+        } else if self.client.tracking.is_some() {
+            SessionMode::Tracking
+        } else {
+            SessionMode::Normal
+        };
     }
 
     /// RESET: nothing is left of any mode.
@@ -356,6 +375,9 @@ impl SessionInner {
         self.transaction = None;
         self.written = Default::default();
         self.unwatch(session);
+        self.monitor = None;
+        session.worker().stop_tracking(session, self);
+        self.unsubscribe_all(session.worker());
         self.settle_mode();
     }
 }
@@ -368,9 +390,9 @@ pub fn abort_by_arity(session: &Rc<Session>, inner: &mut SessionInner) {
 }
 
 /// A null reply as EXEC gives it.
-pub fn null_array(out: &mut Vec<u8>, resp: super::state::Resp) {
+pub fn null_array(out: &mut Vec<u8>, resp: Resp) {
     match resp {
-        super::state::Resp::V2 => out.extend_from_slice(b"*-1\r\n"),
+        Resp::V2 => out.extend_from_slice(b"*-1\r\n"),
         resp => encode::null(out, resp),
     }
 }

@@ -25,7 +25,11 @@ pub(super) mod word {
     pub const BYTES_IN: usize = 3;
     pub const BYTES_OUT: usize = 4;
     pub const BLOCKED: usize = 5;
-    pub const REDIRECTS: usize = 6;
+    pub const SUBSCRIPTIONS: usize = 6;
+    pub const PUBSUB_RECEIVED: usize = 7;
+    pub const PUBSUB_DELIVERED: usize = 8;
+    pub const PUBSUB_DROPPED: usize = 9;
+    pub const REDIRECTS: usize = 10;
     pub const CLOSED: usize = REDIRECTS + RedirectKind::ALL.len();
     pub const ERRORS: usize = CLOSED + CloseReason::ALL.len();
     pub const WHOLE: usize = ERRORS + ProxyError::ALL.len();
@@ -125,6 +129,24 @@ impl Counters {
     /// Changes the number of clients that wait in a blocking command.
     pub fn blocked(&self, delta: i64) {
         self.add(word::BLOCKED, delta as u64);
+    }
+
+    /// Changes the number of clients' subscriptions.
+    pub fn subscriptions(&self, delta: i64) {
+        self.add(word::SUBSCRIPTIONS, delta as u64);
+    }
+
+    /// A node sent a message.
+    #[inline]
+    pub fn pubsub_received(&self) {
+        self.add(word::PUBSUB_RECEIVED, 1);
+    }
+
+    /// A message was given to `delivered` clients; `dropped` did not get it.
+    #[inline]
+    pub fn pubsub_delivered(&self, delivered: u64, dropped: u64) {
+        self.add(word::PUBSUB_DELIVERED, delivered);
+        self.add(word::PUBSUB_DROPPED, dropped);
     }
 
     /// A request was answered, `micros` after its last byte was read.

@@ -54,6 +54,7 @@ label_values! {
         Error = "error", "Reading or writing failed.";
         Protocol = "protocol", "The client broke the protocol or a limit of it.";
         Stalled = "stalled", "The client took no bytes for `client-stall-timeout`.";
+        Subscriber = "subscriber", "Its unread messages reached `subscriber-pending-bytes`.";
         MaxClients = "max_clients", "`max-clients` was reached when it connected.";
         Memory = "memory", "`max-memory` was reached.";
         Killed = "killed", "CLIENT KILL.";

@@ -59,6 +59,10 @@ metrics! {
     ERRORS = Counter "slotway_errors_total" ["kind"] "Errors the proxy itself answered with, by kind.";
     REQUEST_DURATION = Histogram "slotway_request_duration_seconds" ["class"] "From a request's last byte read to its reply ready to be sent.";
     REQUEST_BACKEND_DURATION = Histogram "slotway_request_backend_duration_seconds" ["class"] "The nodes' share of it: from queued for a node to its reply.";
+    SUBSCRIPTIONS = Gauge "slotway_subscriptions" [] "Subscriptions of clients: channels, patterns and shard channels.";
+    PUBSUB_RECEIVED = Counter "slotway_pubsub_received_total" [] "Messages that came from nodes on subscribing connections.";
+    PUBSUB_DELIVERED = Counter "slotway_pubsub_delivered_total" [] "Messages given to clients; one for each client that gets it.";
+    PUBSUB_DROPPED = Counter "slotway_pubsub_dropped_total" [] "Messages a subscribed client did not get, for it was being closed or a bound was reached.";
     REDIRECTS = Counter "slotway_redirects_total" ["kind"] "Redirects and refusals of a slot that nodes answered with.";
     BACKEND_UP = Gauge "slotway_backend_up" ["node"] "1 while the node is taken to be reachable, else 0.";
     BACKEND_CONNECTIONS = Gauge "slotway_backend_connections" ["node"] "Open connections of the workers to the node.";

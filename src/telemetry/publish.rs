@@ -145,6 +145,10 @@ impl Telemetry {
         self.gauge(&names::BLOCKED, signed(at(totals, word::BLOCKED)));
         self.counter(&names::CLIENT_BYTES, &["in"], at(totals, word::BYTES_IN));
         self.counter(&names::CLIENT_BYTES, &["out"], at(totals, word::BYTES_OUT));
+        self.gauge(&names::SUBSCRIPTIONS, signed(at(totals, word::SUBSCRIPTIONS)));
+        self.counter(&names::PUBSUB_RECEIVED, &[], at(totals, word::PUBSUB_RECEIVED));
+        self.counter(&names::PUBSUB_DELIVERED, &[], at(totals, word::PUBSUB_DELIVERED));
+        self.counter(&names::PUBSUB_DROPPED, &[], at(totals, word::PUBSUB_DROPPED));
         for reason in CloseReason::ALL {
             self.counter(&names::CLIENT_CLOSED, &[reason.label()], at(totals, word::CLOSED + reason.index()));
         }

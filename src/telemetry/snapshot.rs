@@ -100,15 +100,15 @@ impl Snapshot {
         traffic
     }
 
-    /// Clients that wait in a blocking command, as of the last publish.
-    pub fn blocked(&self) -> u64 {
-        self.totals.words().nth(word::BLOCKED).map_or(0, |word| word.load(Ordering::Relaxed))
-    }
-
     /// What went through the worker per second, as of the last publish.
     pub fn rates(&self) -> Traffic {
         let [commands, bytes_in, bytes_out] = self.rates.each_ref().map(|rate| rate.load(Ordering::Relaxed));
         Traffic { commands, bytes_in, bytes_out }
+    }
+
+    /// Clients that wait in a blocking command, as of the last publish.
+    pub fn blocked(&self) -> u64 {
+        self.totals.words().nth(word::BLOCKED).map_or(0, |word| word.load(Ordering::Relaxed))
     }
 
     /// Adds how often each command was received, by `CommandId`.

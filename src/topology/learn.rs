@@ -158,7 +158,10 @@ impl Learner {
                 kind.names = Some(taken.names);
             }
             Err(why) => {
-                tracing::warn!(node = %kind.addr, %why, "the node's commands cannot be read");
+                // Said once: a node that does not allow it will go on so.
+                if kind.failures == 0 {
+                    tracing::warn!(node = %kind.addr, %why, "the node's commands cannot be read, none are learned of it");
+                }
                 kind.not_before = Some(now + backoff(RETRY, kind.failures, RETRY_MAX));
                 kind.failures = kind.failures.saturating_add(1);
             }

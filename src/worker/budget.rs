@@ -55,7 +55,8 @@ impl WorkerContext {
     pub fn settle_budget(&self) {
         let held_by = |lane: &Rc<Lane>| lane.inner().send.kept() + lane.receiving.get() as u64;
         let lanes: u64 = self.lanes.borrow().iter().map(held_by).sum();
-        let held = self.budget.sessions.get() as u64 + lanes + self.waiting.borrow().bytes();
+        let subscriptions = self.hub.bytes() as u64;
+        let held = self.budget.sessions.get() as u64 + lanes + self.waiting.borrow().bytes() + subscriptions;
         if let Some(me) = self.process.workers.get(self.index) {
             me.memory.store(held, Ordering::Relaxed);
         }
@@ -78,7 +79,9 @@ impl SessionInner {
     /// Bytes this session's buffers hold.
     #[inline]
     pub fn footprint(&self) -> usize {
-        self.out.len()
+        self.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.bytes())
+            + self.held_push_bytes()
+            + self.out.len()
             + self.pending.bytes()
             + self.partial.as_ref().map_or(0, |partial| partial.buffer.capacity())
             + self.order.as_ref().map_or(0, |order| order.bytes())

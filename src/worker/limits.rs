@@ -44,10 +44,18 @@ pub struct WorkerLimits {
     pub dedicated_request: usize,
     /// `merge-reply-bytes`.
     pub merge_reply_bytes: u64,
+    /// `tracking-clients-max`.
+    pub tracking_clients: usize,
     /// `transaction-bytes`.
     pub transaction_bytes: usize,
     /// `transaction-commands`.
     pub transaction_commands: usize,
+    /// `subscriber-pending-bytes`.
+    pub subscriber_bytes: usize,
+    /// `client-subscriptions`.
+    pub client_subscriptions: usize,
+    /// `worker-subscriptions`.
+    pub worker_subscriptions: usize,
     /// `multi-key-split`.
     pub multi_key_split: bool,
     /// `connect-timeout`.
@@ -88,8 +96,12 @@ impl WorkerLimits {
             dedicated_connections: config.dedicated_max_per_node,
             dedicated_request: usize::try_from(config.dedicated_request_bytes).unwrap_or(usize::MAX),
             merge_reply_bytes: config.merge_reply_bytes,
+            tracking_clients: config.tracking_clients_max,
             transaction_bytes: usize::try_from(config.transaction_bytes).unwrap_or(usize::MAX),
             transaction_commands: config.transaction_commands,
+            subscriber_bytes: usize::try_from(config.subscriber_pending_bytes).unwrap_or(usize::MAX),
+            client_subscriptions: config.client_subscriptions,
+            worker_subscriptions: config.worker_subscriptions,
             multi_key_split: config.multi_key_split,
             connect_timeout: config.connect_timeout,
             silence: config.node_silence_timeout,

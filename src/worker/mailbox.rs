@@ -14,6 +14,7 @@ use crate::backend::permit::DedicatedCount;
 use crate::command::local::ClientsRequest;
 use crate::config::Config;
 use crate::error::ProxyError;
+use crate::pubsub::counts::Counts;
 use crate::script::ScriptCache;
 use crate::session::clients::Told;
 use crate::telemetry::snapshot::{Snapshot, Traffic};
@@ -40,6 +41,8 @@ pub enum Letter {
     Refuse(Accepted, ProxyError),
     /// Do your part of this, which the client with this id asked for, and answer.
     Clients(ClientsRequest, u64, oneshot::Sender<Told>),
+    /// Tell this client of an invalidation.
+    Invalidation(u64, Vec<u8>),
     /// Close every client at a reply boundary, then end.
     Drain,
 }
@@ -80,10 +83,14 @@ pub struct Process {
     pub memory_ceiling: u64,
     /// The process stops: not ready.
     pub draining: AtomicBool,
+    /// Clients that track.
+    pub tracking: Arc<AtomicUsize>,
     /// Scripts by their SHA1.
     pub scripts: ScriptCache,
     /// Dedicated connections in use.
     pub dedicated: Arc<DedicatedCount>,
+    /// Who is subscribed to what.
+    pub pubsub: Counts,
     next_client: AtomicU64,
 }
 
@@ -103,8 +110,10 @@ impl Process {
             run_id: (0..5).map(|_| format!("{:08x}", fastrand::u32(..))).collect(),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            tracking: Arc::default(),
             draining: AtomicBool::new(false),
             dedicated: Arc::default(),
+            pubsub: Counts::default(),
             next_client: AtomicU64::new(first),
         })
     }
@@ -117,11 +126,6 @@ impl Process {
     /// Open client connections.
     pub fn clients(&self) -> usize {
         self.workers.iter().map(|worker| worker.clients.load(Ordering::Relaxed)).sum()
-    }
-
-    /// Clients that wait in a blocking command, as of the workers' last publish.
-    pub fn blocked(&self) -> u64 {
-        self.workers.iter().map(|worker| worker.snapshot.blocked()).sum()
     }
 
     /// Requests and bytes of all clients, as of the workers' last publish.

@@ -3,6 +3,7 @@
 //! and `Cell`.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -44,6 +45,7 @@ use crate::backend::ticket::{Errand, NO_SLOT};
 use crate::backend::waiting::WaitingRoom;
 use crate::command::CommandTable;
 use crate::protocol::scan::RequestScanner;
+use crate::pubsub::hub::Hub;
 use crate::session::Session;
 use crate::session::script::Loaded;
 use crate::session::written::Losses;
@@ -82,6 +84,8 @@ pub struct WorkerContext {
     pub waiting: RefCell<WaitingRoom>,
     /// By which writes may be lost.
     pub losses: Losses,
+    /// What clients are subscribed to.
+    pub hub: Hub,
     /// Clients.
     pub sessions: RefCell<Sessions>,
     /// What is to be written.
@@ -104,6 +108,11 @@ pub struct WorkerContext {
     pub scratch: RefCell<Box<[u8]>>,
     /// The scanner of requests that come whole.
     pub scanner: Cell<RequestScanner>,
+    /// Sessions with lanes of their own, by their set.
+    pub trackers: RefCell<HashMap<u32, Rc<Session>>>,
+    /// The last set given out.
+    pub lane_sets: Cell<u32>,
+    flushes: RefCell<Vec<Rc<Session>>>,
     /// Scripts whose bodies the process has.
     pub noted_scripts: RefCell<Loaded>,
     /// Room for the places of keys.
@@ -133,6 +142,7 @@ impl WorkerContext {
             adopted: Notify::new(),
             waiting: RefCell::default(),
             losses: Losses::default(),
+            hub: Hub::default(),
             sessions: RefCell::default(),
             flusher: Flusher::default(),
             wheel: Wheel::default(),
@@ -144,6 +154,9 @@ impl WorkerContext {
             pool: BufferPool::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             scanner: Cell::default(),
+            trackers: RefCell::default(),
+            lane_sets: Cell::new(0),
+            flushes: RefCell::default(),
             noted_scripts: RefCell::default(),
             key_indexes: RefCell::default(),
             ordering: RefCell::default(),
@@ -184,6 +197,17 @@ impl WorkerContext {
         }
     }
 
+    /// Has a tracking client forget everything, once nothing is borrowed.
+    pub fn flush_later(&self, session: &Rc<Session>) {
+        self.flushes.borrow_mut().push(Rc::clone(session));
+        self.flusher.arm();
+    }
+
+    /// Clients that have to forget everything.
+    pub fn take_flushes(&self) -> Vec<Rc<Session>> {
+        std::mem::take(&mut *self.flushes.borrow_mut())
+    }
+
     /// The same at `at` on the worker's clock.
     pub fn look_again(self: &Rc<Self>, session: &Rc<Session>, at: u64) {
         let (worker, session) = (Rc::clone(self), Rc::clone(session));
@@ -202,6 +226,9 @@ impl WorkerContext {
 
     /// True while a lane is of use: its node belongs to the cluster, or requests still want to go there.
     pub fn wants_lane(&self, lane: &Lane) -> bool {
+        if lane.key.private > 0 && self.tracker_of(lane).is_none() {
+            return false;
+        }
         if lane.key.dedicated > 0 {
             return self.waiting.borrow().wants_dedicated(lane.key);
         }
@@ -213,7 +240,8 @@ impl WorkerContext {
     pub fn adopt_table(self: &Rc<Self>) {
         self.clock.tick();
         let table = self.topology.table();
-        if self.epoch.replace(table.epoch()) != table.epoch() {
+        let changed = self.epoch.replace(table.epoch()) != table.epoch();
+        if changed {
             self.losses.table_changed(&self.table.borrow(), &table);
         }
         *self.table.borrow_mut() = Arc::clone(&table);
@@ -231,7 +259,11 @@ impl WorkerContext {
         let idle = |lane: &Lane| lane.state.get() == crate::backend::lane::LaneState::Idle;
         self.lanes.borrow_mut().retain(|lane| table.is_member(lane.key.node) || !idle(lane));
         self.adopted.notify_waiters();
+        if changed {
+            self.flush_trackers();
+        }
         self.serve_waiting();
+        self.settle_subscriptions();
         self.wake_paused();
     }
 

@@ -79,6 +79,7 @@ async fn serve(worker: &Rc<WorkerContext>, mut mailbox: mpsc::Receiver<Letter>) 
                 Some(Letter::Clients(request, asking, reply)) => {
                     let _ = reply.send(crate::session::clients::perform(worker, &request, asking));
                 }
+                Some(Letter::Invalidation(id, push)) => worker.hear_invalidation(id, &push),
                 Some(Letter::Drain) => {
                     worker.unpause_clients();
                     draining = Some(drained_per_step(worker));
@@ -115,6 +116,7 @@ fn on_tick(worker: &Rc<WorkerContext>, draining: Option<usize>) {
     worker.settle_pause(now);
     worker.close_idle_dedicated();
     worker.close_idle_lines();
+    worker.tick_subscriptions();
     if let Some(per_step) = draining {
         let some: Vec<_> =
             worker.sessions.borrow().iter().filter(|s| !s.inner().draining).take(per_step).cloned().collect();
@@ -162,6 +164,8 @@ fn open(worker: &Rc<WorkerContext>, accepted: Accepted) {
         authenticated: worker.process.config.client_password.is_none(),
         mode: SessionMode::Normal,
         settings: ClientSettings::default(),
+        subscribed: false,
+        tracking: None,
         names: None,
         commands: 0,
         last_command: None,

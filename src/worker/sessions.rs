@@ -71,8 +71,11 @@ impl WorkerContext {
         inner.pending.clear();
         inner.release_order(self);
         inner.drop_operation();
+        inner.unsubscribe_all(self);
+        self.stop_tracking(session, &mut inner);
         inner.transaction = None;
         inner.watch = None;
+        inner.monitor = None;
         inner.writer = None;
         inner.waker = None;
         inner.partial = None;

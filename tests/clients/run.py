@@ -153,8 +153,8 @@ def run(name, address):
     environment = {**os.environ, "REDIS_HOST": address[0], "REDIS_PORT": address[1], "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
     # A folder of its own: frameworks write pid and schedule files where they stand.
     with tempfile.TemporaryDirectory(dir=WORK) as folder:
-        with open(Path(folder) / "output", "w+b") as output:
-            process = subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        with open(Path(folder) / "output", "w+b") as output, open(Path(folder) / "errors", "w+b") as errors:
+            process = subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, start_new_session=True)
             timer = threading.Timer(seconds, end_session, [process.pid])
             timer.start()
             try:
@@ -164,17 +164,21 @@ def run(name, address):
                 timer.cancel()
                 end_session(process.pid)
                 process.wait()
-            output.seek(0)
-            lines = output.read().decode(errors="replace").splitlines()
+            lines, complaints = text_of(output), text_of(errors)
     failure = f"not done within {seconds} s" if late else f"exit code {code}" if code not in (0, 1) else ""
     result = Result(name, lines, failure)
     if code == 1 and not result.failed:
         result.failed.append("exit code 1 without a failed check")
     if result.failed:
         said = [line for line in lines if not line.startswith(("ok - ", "not ok - ", "1.."))]
-        for line in said[-TAIL:]:
+        for line in [*said[-TAIL:], *complaints[-TAIL:]]:
             print(f"    | {line}")
     return result
+
+
+def text_of(file):
+    file.seek(0)
+    return file.read().decode(errors="replace").splitlines()
 
 
 def end_session(leader):

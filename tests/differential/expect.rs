@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use slotway::command::{Command, CommandTable, Handling, Lookup, find_keys};
 use slotway::error::ProxyError;
 use slotway::protocol::request::{Args, Span};
+use slotway::session::local::needs_more_than_bytes;
 
 use super::compare::Rule;
 use crate::support::keys::slot;
@@ -15,7 +16,7 @@ use crate::support::keys::slot;
 pub enum Expected {
     /// A single Redis' reply, as far as it is the same every time.
     Same(Rule),
-    /// This error; a single Redis would execute the request, so it must not get it.
+    /// An error that begins so; a single Redis would execute the request, so it must not get it.
     Error(String),
     /// A documented difference of this command.
     Differs(&'static str, Rule),
@@ -45,7 +46,8 @@ pub fn refused(args: &[Vec<u8>]) -> bool {
     command_of(args).is_some_and(|command| matches!(handling(command, args), Handling::Refuse(_)))
 }
 
-fn handling(command: &Command, args: &[Vec<u8>]) -> Handling {
+/// How the table handles this request.
+pub fn handling(command: &Command, args: &[Vec<u8>]) -> Handling {
     with_args(args, |args| command.handling_for(args))
 }
 
@@ -60,22 +62,39 @@ pub fn slots(command: &Command, args: &[Vec<u8>]) -> BTreeSet<u16> {
 /// What the table says. `queued`: slots of the transaction the request would join, if one is open.
 pub fn expected(args: &[Vec<u8>], queued: Option<&BTreeSet<u16>>) -> Expected {
     let Some(command) = command_of(args) else { return Expected::Same(Rule::Exact) };
-    match handling(command, args) {
-        Handling::Refuse(text) => return Expected::Error(text.to_owned()),
-        Handling::Split(_) if queued.is_none() => {}
-        Handling::Local(_) => {}
-        _ => {
-            let mut all = slots(command, args);
-            all.extend(queued.into_iter().flatten());
-            if all.len() > 1 {
-                return Expected::Error(ProxyError::CrossSlot.text().to_owned());
-            }
+    let handling = handling(command, args);
+    if let Handling::Refuse(text) = handling {
+        return Expected::Error(text.to_owned());
+    }
+    if queued.is_some() && !may_be_queued(handling, args) {
+        let name = command.name;
+        return Expected::Error(format!("ERR slotway: '{name}' cannot be part of a transaction: "));
+    }
+    let any_slots = match handling {
+        Handling::Split(_) => queued.is_none(),
+        Handling::Transaction(_) => queued.is_some(),
+        Handling::Local(_) => true,
+        _ => false,
+    };
+    if !any_slots {
+        let mut all = slots(command, args);
+        all.extend(queued.into_iter().flatten());
+        if all.len() > 1 {
+            return Expected::Error(ProxyError::CrossSlot.text().to_owned());
         }
     }
     if may_differ(args) {
         return Expected::Differs(command.name, Rule::of_difference(command, args));
     }
     Expected::Same(Rule::of(command, args))
+}
+
+fn may_be_queued(handling: Handling, args: &[Vec<u8>]) -> bool {
+    match handling {
+        Handling::Operation(kind) => kind.is_routed_in_transaction(),
+        Handling::Local(local) => !with_args(args, |args| needs_more_than_bytes(local, args)),
+        _ => true,
+    }
 }
 
 /// True if a difference is documented for this request.
@@ -89,6 +108,6 @@ pub fn may_differ(args: &[Vec<u8>]) -> bool {
 
 /// Names of the commands that have a documented difference a reply can show.
 pub fn documented() -> Vec<&'static str> {
-    let commands = CommandTable::builtin().iter().filter(|command| command.decision.differs.is_some());
+    let commands = CommandTable::builtin().iter().filter(|c| c.decision.differs.is_some() && !c.added);
     commands.filter(|command| !matches!(command.handling, Handling::Refuse(_))).map(|c| c.name).collect()
 }

@@ -12,7 +12,9 @@ mod expect;
 mod keys;
 mod report;
 mod sequences;
+mod session;
 mod sha1;
+mod talks;
 mod values;
 
 use std::collections::BTreeSet;
@@ -34,7 +36,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 
 fn compare_all(resp3: bool) {
     let servers = servers();
-    let supplies = servers.supplies();
+    let supplies = Supplies { mark: format!("RESP{}", 2 + u8::from(resp3)), ..servers.supplies() };
     let shapes = Shape::all();
     let first = number("DIFFERENTIAL_SEED", 1);
     let mut report = Report::new(&shapes);

@@ -8,6 +8,7 @@ use fastrand::Rng;
 use super::arguments::{Form, Made, Shape};
 use super::compare::leaves_chance;
 use super::keys::{self, Kind, SLOTS, Spread};
+use super::talks::{self, ODD_IN_MULTI};
 use super::values::{self, Supplies};
 
 /// One request of a sequence.
@@ -68,7 +69,7 @@ pub fn round(shapes: &[Shape], supplies: &Supplies, seed: u64) -> Vec<Sequence> 
     for (topic, groups) in TOPICS {
         let mut jobs: Vec<(usize, Form)> = Vec::new();
         let mut last: Vec<(usize, Form)> = Vec::new();
-        for (index, shape) in shapes.iter().enumerate().filter(|(_, shape)| groups.contains(&shape.group)) {
+        for (index, shape) in shapes.iter().enumerate().filter(|(_, shape)| groups.contains(&group(shape))) {
             let list = if LAST.contains(&shape.name) { &mut last } else { &mut jobs };
             list.extend(shape.forms().map(|form| (index, form)));
         }
@@ -77,12 +78,13 @@ pub fn round(shapes: &[Shape], supplies: &Supplies, seed: u64) -> Vec<Sequence> 
         for jobs in jobs.chunks(PER_SEQUENCE).chain(alone) {
             let name = format!("{topic}, seed {seed}, sequence {}", sequences.len());
             let mut supplies = supplies.clone();
-            supplies.scripts = values::scripts(&name);
+            supplies.scripts = values::scripts(&format!("{name}, {}", supplies.mark));
             let mut writer = Writer::new(shapes, &supplies, Rng::with_seed(random.u64(..)), topic);
             jobs.iter().for_each(|job| writer.job(*job));
             sequences.push(Sequence { name, batch: writer.batch(), requests: writer.requests });
         }
     }
+    sequences.extend(talks::all(shapes, &mut random));
     sequences
 }
 
@@ -99,7 +101,7 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn new(shapes: &'a [Shape], supplies: &'a Supplies, mut random: Rng, topic: &'static str) -> Self {
-        let narrow = topic == "transactions" || random.u8(..10) == 0;
+        let narrow = random.u8(..10) < if topic == "transactions" { 8 } else { 1 };
         let one_slot = narrow.then(|| SLOTS[random.usize(..SLOTS.len())]);
         let mut writer =
             Self { shapes, supplies, random, topic, one_slot, filled: HashSet::new(), requests: Vec::new() };
@@ -139,6 +141,20 @@ impl<'a> Writer<'a> {
                 _ => {}
             }
         }
+        self.reach();
+    }
+
+    /// The script that reads what it was not given, in all ways; keys that no node has all of.
+    fn reach(&mut self) {
+        let Some(script) = self.supplies.scripts.last().cloned() else { return };
+        let sha = super::sha1::hex(&script).into_bytes();
+        for (name, what) in [("EVAL", &script), ("EVALSHA", &sha), ("EVAL_RO", &script), ("EVALSHA_RO", &sha)]
+        {
+            for other in ["{a}other", "{b}other", "{c}other"] {
+                let words = [name.as_bytes(), what, b"1", b"{tag}none", other.as_bytes()];
+                self.plain(words.iter().map(|word| word.to_vec()).collect());
+            }
+        }
     }
 
     /// One request in the wanted form, and what belongs around it.
@@ -150,7 +166,7 @@ impl<'a> Writer<'a> {
             self.words("PING");
         }
         self.request(index, form);
-        if self.chance(15) {
+        if self.chance(15) && !LAST.contains(&self.shapes[index].name) {
             self.noise();
         }
         if self.shapes[index].name == "client|reply" {
@@ -206,6 +222,12 @@ impl<'a> Writer<'a> {
         });
         match shape.name {
             "select" => self.words("SELECT 0"),
+            "hello" => {
+                let line = if self.random.bool() { "HELLO 2" } else { "HELLO 3" };
+                self.words(line);
+                self.words("CLIENT SETNAME settled");
+            }
+            "client|setname" => self.words("CLIENT SETNAME settled"),
             "flushall" | "flushdb" => self.filled.clear(),
             _ if chance => self.forget(&made.keys),
             _ => {}
@@ -265,7 +287,10 @@ impl<'a> Writer<'a> {
             match self.random.u8(..12) {
                 0 => self.words("PING"),
                 1 => self.words("ECHO in-between"),
-                2 => self.words("CLIENT GETNAME"),
+                2 => {
+                    let line = ODD_IN_MULTI[self.random.usize(..ODD_IN_MULTI.len())];
+                    self.words(line);
+                }
                 3 if self.random.u8(..4) == 0 => self.words("GET"),
                 3 if self.random.u8(..4) == 0 => self.words("NOSUCH command"),
                 3 if self.random.u8(..4) == 0 => self.words("MULTI"),
@@ -282,7 +307,7 @@ impl<'a> Writer<'a> {
     }
 
     fn watch(&mut self) {
-        let slot = self.one_slot.unwrap_or(SLOTS[0]);
+        let slot = self.one_slot.unwrap_or(SLOTS[self.random.usize(..SLOTS.len())]);
         let key = keys::key(Kind::Number, Spread::Slot(slot), &mut self.random);
         self.plain(vec![b"WATCH".to_vec(), key.clone()]);
         match self.random.u8(..4) {
@@ -299,6 +324,11 @@ fn is_lexical(args: &[Vec<u8>]) -> bool {
     name.ends_with(b"lex")
         || name == b"zlexcount"
         || args.iter().any(|arg| arg.eq_ignore_ascii_case(b"bylex"))
+}
+
+/// Its group; but who publishes has not subscribed: when one's own messages come is not the same everywhere.
+fn group(shape: &Shape) -> &'static str {
+    if ["publish", "spublish"].contains(&shape.name) { "server" } else { shape.group }
 }
 
 /// Groups of commands on data.

@@ -33,8 +33,11 @@ fn a_node_that_was_away_for_long_is_served_at_once_when_it_is_back() {
     broken.store(true, Ordering::Relaxed);
     fake.disconnect(1);
     proxy.wait_metric("slotway_backend_up", &[&node], |up| up == 0.0);
-    // Nobody asks for it while it is away; it is away for longer than requests would wait.
-    std::thread::sleep(Duration::from_millis(700));
+    // Nobody asks for it while it is away, for longer than requests would wait; others are served.
+    let (away, near) = (Instant::now(), key_in(5, "k"));
+    while away.elapsed() < Duration::from_millis(700) {
+        client.ok(&cmd!["SET", near, "1"]);
+    }
     let start = Instant::now();
     assert!(client.call(&cmd!["SET", key, "2"]).error().starts_with("CLUSTERDOWN"));
     assert!(start.elapsed() < Duration::from_millis(400), "it is known to be away: {:?}", start.elapsed());

@@ -138,3 +138,33 @@ fn max_memory_refuses_new_work_and_recovers() {
         check(!reply.is_error(), reply)
     });
 }
+
+#[test]
+fn max_memory_closes_the_client_that_holds_most_and_recovers_by_itself() {
+    let fake = FakeCluster::start(1);
+    let keys = [("max-memory", "64MiB"), ("workers", "1"), ("client-pending-bytes", "8MiB")];
+    let proxy = Proxy::start(fake.addrs(), &keys);
+    fake.script(|seen| match (seen.name().as_str(), seen.arg(1).as_str()) {
+        ("GET", "large") => Answer::Reply(bulk(&vec![b'x'; 4 << 20])),
+        ("GET", _) => Answer::Reply(bulk(&vec![b'y'; 1 << 20])),
+        _ => Answer::Standard,
+    });
+    // Within its bound, whatever others do.
+    let (mut modest, mut client) = (proxy.client(), proxy.client());
+    pong(&mut client);
+    modest.send(&words("GET small").repeat(4));
+    let mut hoarders: Vec<Client> = (0..4).map(|_| proxy.client()).collect();
+    for hoarder in &mut hoarders {
+        // Before the first reply nobody knows how large they are. It may be closed meanwhile.
+        let _ = hoarder.try_send(&words("GET large").repeat(30));
+    }
+    proxy.wait_metric("slotway_client_closed_total", &["reason=\"memory\""], |n| n >= 1.0);
+    eventually("room again, although nobody took a byte", || {
+        let reply = client.call(&words("SET k v"));
+        check(!reply.is_error(), reply)
+    });
+    for _ in 0..4 {
+        assert_eq!(modest.reply().len(), (1 << 20) + 12);
+    }
+    pong(&mut modest);
+}

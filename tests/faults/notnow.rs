@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::client::words;
 use crate::support::cluster::RedisCluster;
-use crate::support::keys::key_in;
+use crate::support::keys::{key_in, slot};
 use crate::support::node::{Answer, FakeCluster};
 use crate::support::proxy::Proxy;
 use crate::support::resp::Value;
@@ -125,4 +125,82 @@ fn scripts_wait_for_a_failover_and_are_executed_once() {
     });
     // Otherwise no script had to wait.
     proxy.wait_metric("slotway_redirects_total", &["kind=\"clusterdown\""], |n| n > 0.0);
+}
+
+const UNSENT: &str = "ERR slotway: request deadline passed before the request was sent; it was not executed";
+const SENT: &str = "ERR slotway: request deadline passed without a reply; the request may have been executed";
+const PARTLY: &str = "ERR slotway: a part of the command failed; it may have been executed partly";
+
+/// Two nodes that never answer GET and say to every SET and MSET that its slot is at the other node.
+/// `settled` is the slot of which they do not.
+fn sends_away(settled: u16) -> FakeCluster {
+    let fake = FakeCluster::start(2);
+    let addrs = fake.addrs().to_vec();
+    fake.script(move |seen| match seen.name().as_str() {
+        "GET" => Answer::Never,
+        "SET" | "MSET" if slot(&seen.args[1]) != settled => {
+            Answer::text(&format!("-MOVED {} {}", slot(&seen.args[1]), addrs[1 - seen.node]))
+        }
+        _ => Answer::Standard,
+    });
+    fake
+}
+
+#[test]
+fn the_deadline_of_a_held_request_says_that_it_was_not_executed() {
+    // Of the second cluster one part of the MSET is executed.
+    for (settled, mset) in [(0, UNSENT), (16000, PARTLY)] {
+        let fake = sends_away(settled);
+        let proxy = Proxy::start(fake.addrs(), &[("request-deadline", "700ms"), ("workers", "1")]);
+        let (one, two) = (key_in(10, "one"), key_in(16000, "two"));
+        let mut client = proxy.client();
+        client.ok(&words("PING"));
+        // What is sent away stays with us while a later request of its slot is at the node.
+        let set = cmd!["SET", one, "v"];
+        let pipeline = [set, cmd!["MSET", one, "v", two, "v"], cmd!["GET", one], cmd!["GET", two]];
+        client.send(&pipeline.concat());
+        let got: Vec<String> = client.values(4).iter().map(|value| value.error().to_owned()).collect();
+        assert_eq!(got, [UNSENT, mset, SENT, SENT]);
+        assert_eq!(fake.seen_named("SET").len(), 1);
+        assert_eq!(fake.seen_named("MSET").len(), 2);
+        assert_eq!(client.call(&words("PING")), Value::Simple("PONG".into()));
+    }
+}
+
+#[test]
+fn the_deadline_of_a_request_that_waits_says_that_it_was_not_executed() {
+    let fake = FakeCluster::start(2);
+    let proxy = Proxy::start(fake.addrs(), &[("request-deadline", "700ms"), ("workers", "1")]);
+    let (one, two) = (key_in(10, "one"), key_in(16000, "two"));
+    // Both point to a node that nobody knows; what it is about no view tells.
+    fake.script(|seen| match seen.name().as_str() {
+        "SET" | "MSET" => Answer::text(&format!("-MOVED {} 127.0.0.1:1", slot(&seen.args[1]))),
+        "CLUSTER" => Answer::Never,
+        _ => Answer::Standard,
+    });
+    let mut client = proxy.client();
+    for request in [cmd!["SET", one, "v"], cmd!["MSET", one, "v", two, "v"]] {
+        let start = Instant::now();
+        assert_eq!(client.call(&request), Value::Error(UNSENT.into()));
+        assert!(start.elapsed() >= Duration::from_millis(650), "after {:?}", start.elapsed());
+    }
+    assert_eq!(fake.seen_named("SET").len(), 1);
+    assert_eq!(fake.seen_named("MSET").len(), 2);
+}
+
+#[test]
+fn the_deadline_of_a_split_write_says_that_it_may_be_done_partly() {
+    let fake = FakeCluster::start(2);
+    let proxy = Proxy::start(fake.addrs(), &[("request-deadline", "700ms"), ("workers", "1")]);
+    fake.script(|seen| match (seen.node, seen.name().as_str()) {
+        (1, "MSET" | "DEL" | "MGET") => Answer::Never,
+        (0, "DEL") => Answer::text(":1"),
+        (0, "MGET") => Answer::Reply(b"*1\r\n$1\r\nv\r\n".to_vec()),
+        _ => Answer::Standard,
+    });
+    let (one, two) = (key_in(10, "one"), key_in(16000, "two"));
+    let mut client = proxy.client();
+    assert_eq!(client.call(&cmd!["MSET", one, "v", two, "v"]), Value::Error(PARTLY.into()));
+    assert_eq!(client.call(&cmd!["DEL", one, two]), Value::Error(PARTLY.into()));
+    assert_eq!(client.call(&cmd!["MGET", one, two]), Value::Error(SENT.into()), "a read has no effect");
 }

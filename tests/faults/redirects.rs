@@ -303,9 +303,11 @@ fn no_redirect_reaches_a_client_while_slots_move_back_and_forth() {
             let (proxy, slots, stop) = (&proxy, &slots, &stop);
             scope.spawn(move || {
                 let mut client = if id == 0 { proxy.client() } else { proxy.client_resp3() };
-                let mut round = 0;
+                let (mut round, mut overtaken, mut all_overtaken) = (0, 0, 0);
                 while !stop.is_set() {
                     round += 1;
+                    all_overtaken += overtaken.min(1);
+                    overtaken = 0;
                     let keys: Vec<String> = slots
                         .iter()
                         .flat_map(|s| keys_in(*s, &[&format!("{id}a"), &format!("{id}b")]))
@@ -318,15 +320,24 @@ fn no_redirect_reaches_a_client_while_slots_move_back_and_forth() {
                     mget.extend(keys.iter().map(String::as_bytes));
                     client.send(&frame(&mget));
                     for key in &keys {
-                        assert_eq!(client.value(), Value::Simple("OK".into()), "SET {key} in round {round}");
+                        let reply = client.value();
+                        // The slot was back, for the MGET behind it, before the SET could follow it.
+                        if reply.is_error() && reply.error().starts_with("TRYAGAIN slotway: a later command")
+                        {
+                            overtaken += 1;
+                            continue;
+                        }
+                        assert_eq!(reply, Value::Simple("OK".into()), "SET {key} in round {round}");
                     }
                     let got = client.value();
                     assert!(!got.is_error(), "{got:?}");
                     assert!(
-                        got.items().iter().all(|v| *v == Value::Bulk(value.clone().into_bytes())),
+                        overtaken > 0
+                            || got.items().iter().all(|v| *v == Value::Bulk(value.clone().into_bytes())),
                         "{round}: {got:?}"
                     );
                 }
+                assert!(all_overtaken * 20 <= round, "{all_overtaken} of {round} rounds");
                 assert!(round > 10, "only {round} rounds");
             });
         }

@@ -142,3 +142,27 @@ fn a_reply_nobody_asked_for_is_given_to_nobody() {
         }
     }
 }
+
+#[test]
+fn a_redirect_that_does_not_fit_its_request_reaches_no_client() {
+    let fake = FakeCluster::start(2);
+    let proxy = Proxy::start(fake.addrs(), &[]);
+    let target = fake.addrs()[1];
+    fake.script(move |seen| match seen.name().as_str() {
+        "GET" | "MGET" | "LOLWUT" | "EVAL" => Answer::text(&format!("-MOVED 77 {target}")),
+        "HGET" => Answer::text(&format!("-ASK 77 {target}")),
+        _ => Answer::Standard,
+    });
+    let mut client = proxy.client();
+    let (near, far) = (key_in(5, "k"), key_in(16000, "k"));
+    for request in [cmd!["GET", near], cmd!["MGET", near, far], words("LOLWUT"), cmd!["HGET", far, "f"]] {
+        let reply = client.call(&request);
+        assert_eq!(reply.error(), "ERR slotway: the node sent a reply that does not fit the request");
+    }
+    // A script may say what it likes.
+    let own = format!("MOVED 77 {target}");
+    for request in [cmd!["EVAL", "return 1", "1", near], cmd!["EVAL", "return 1", "0"]] {
+        assert_eq!(client.call(&request), Value::Error(own.clone()));
+    }
+    assert_eq!(client.call(&words("PING")), Value::Simple("PONG".into()));
+}

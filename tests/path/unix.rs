@@ -26,6 +26,10 @@ fn a_unix_socket_serves_clients_and_is_removed_at_the_end() {
     client.read_exact(&mut got).expect("read");
     assert_eq!(&got, b"+OK\r\n$1\r\nv\r\n");
     assert_eq!(proxy.client().call(&cmd!["GET", key]).text(), "v");
+    let shown = format!(" addr={path_text}:0 laddr={path_text}:0 ");
+    let list = proxy.client().call(&cmd!["CLIENT", "LIST"]).text();
+    let line = list.lines().find(|line| line.contains(&shown)).unwrap_or_else(|| panic!("{shown} in {list}"));
+    assert!(line.contains(" flags=U "), "{line}");
     assert_eq!(proxy.terminate(), Some(0));
     assert_eq!(client.read(&mut got).expect("the end"), 0);
     assert!(!path.exists(), "the socket's file is left behind");

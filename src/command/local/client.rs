@@ -1,5 +1,5 @@
 //! CLIENT: what concerns the asking connection is done here, what concerns others is read here and handed to
-//! the session as a `ClientsRequest`. Tracking subcommands are not here.
+//! the session as a `ClientsRequest`. CLIENT TRACKING itself is an operation.
 
 use std::time::Duration;
 
@@ -71,6 +71,18 @@ pub(super) fn reply(client: &mut ClientState, args: &Args, out: &mut Vec<u8>) ->
                 Some(names) => encode::bulk(out, &names.name),
                 None => encode::null(out, client.resp),
             }
+            Ok(After::Continue)
+        }
+        b"caching" => {
+            let state = client.tracking.as_deref_mut();
+            ok(crate::tracking::options::caching(state, args.at(2)).map_err(str::to_owned), out)
+        }
+        b"getredir" => {
+            encode::integer(out, crate::tracking::options::redirection(client.tracking.as_deref()));
+            Ok(After::Continue)
+        }
+        b"trackinginfo" => {
+            crate::tracking::options::info(client.tracking.as_deref(), client.resp, out);
             Ok(After::Continue)
         }
         // CLIENT ID; the table lets no other name through.
@@ -176,11 +188,13 @@ fn names(client: &mut ClientState) -> &mut ClientNames {
 
 /// Names appear in CLIENT LIST, where blanks part the fields.
 fn printable(value: &[u8], what: &str) -> Result<String, String> {
-    if value.len() > NAME_BYTES_MAX {
-        return Err(format!("ERR slotway: {what} longer than {NAME_BYTES_MAX} bytes are not kept"));
-    }
     match std::str::from_utf8(value) {
-        Ok(text) if value.iter().all(u8::is_ascii_graphic) => Ok(text.to_owned()),
+        Ok(text) if value.iter().all(u8::is_ascii_graphic) => {
+            if value.len() > NAME_BYTES_MAX {
+                return Err(format!("ERR slotway: {what} longer than {NAME_BYTES_MAX} bytes are not kept"));
+            }
+            Ok(text.to_owned())
+        }
         _ => Err(format!("ERR {what} cannot contain spaces, newlines or special characters.")),
     }
 }

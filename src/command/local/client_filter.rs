@@ -2,7 +2,7 @@
 
 use super::{SYNTAX_ERROR, integer, quoted};
 use crate::protocol::request::Args;
-use crate::session::state::{ClientState, SessionMode};
+use crate::session::state::ClientState;
 
 /// Which clients CLIENT LIST shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl ClientKind {
     }
 
     fn of(client: &ClientState) -> Self {
-        if client.mode == SessionMode::Subscribed { ClientKind::PubSub } else { ClientKind::Normal }
+        if client.subscribed { ClientKind::PubSub } else { ClientKind::Normal }
     }
 }
 

@@ -45,11 +45,12 @@ pub fn client_line(client: &ClientState, io: &ClientIo, now_ms: u64) -> String {
     let command = client.last_command.map_or("NULL", |command| command.entry.name.as_str());
     let multi = if client.mode == SessionMode::Multi { io.queued as i64 } else { -1 };
     let resp = if client.resp == Resp::V3 { 3 } else { 2 };
+    let redir = crate::tracking::options::redirection(client.tracking.as_deref());
     let events = if io.is_writing { "rw" } else { "r" };
     format!(
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db=0 sub={} psub={} ssub={} multi={multi} \
          qbuf={} qbuf-free={} argv-mem=0 multi-mem=0 rbs={} rbp={} obl={} oll={} omem={} tot-mem={} \
-         events={events} cmd={command} user=default redir=-1 resp={resp} lib-name={} lib-ver={}\n",
+         events={events} cmd={command} user=default redir={redir} resp={resp} lib-name={} lib-ver={}\n",
         client.id,
         io.addr,
         io.laddr,
@@ -79,10 +80,12 @@ fn flags(client: &ClientState, io: &ClientIo) -> String {
     let mode = client.mode;
     let flags: String = [
         ('O', mode == SessionMode::Monitor),
-        ('P', mode == SessionMode::Subscribed),
+        ('P', client.subscribed),
         ('x', mode == SessionMode::Multi),
         ('b', mode == SessionMode::Blocked || io.is_postponed),
-        ('t', mode == SessionMode::Tracking),
+        ('t', client.tracking.is_some()),
+        ('R', client.tracking.as_ref().is_some_and(|state| state.broken_redirect)),
+        ('B', client.tracking.as_ref().is_some_and(|state| state.options.bcast)),
         ('c', io.is_closing),
         ('U', io.is_unix),
         ('r', client.settings.read_only),

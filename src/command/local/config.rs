@@ -6,8 +6,11 @@ use crate::protocol::encode;
 use crate::protocol::request::Args;
 use crate::session::state::Resp;
 
-/// Name and value of every parameter, by name.
-const PARAMETERS: &[(&str, fn(&LocalEnv<'_>) -> String)] = &[
+/// Name and value of a parameter.
+type Parameter = (&'static str, fn(&LocalEnv<'_>) -> String);
+
+/// Every parameter, by name.
+const PARAMETERS: &[Parameter] = &[
     ("appendonly", |_| "no".into()),
     ("bind", |env| env.config.listen.ip().to_string()),
     ("client-query-buffer-limit", |env| env.config.query_buffer_max.to_string()),

@@ -13,13 +13,16 @@ mod commands;
 mod config;
 mod connection;
 mod docs;
-mod glob;
+pub mod glob;
 mod help;
 mod info;
+mod info_nodes;
 
 pub use client::{ClientsRequest, PauseMode, Unblock};
 pub use client_filter::{ClientFilter, ClientKind, KillFilter};
 pub use client_list::{ClientIo, client_line};
+pub use info::reply as inform;
+pub use info_nodes::NodesInfo;
 
 use std::time::Instant;
 
@@ -67,8 +70,6 @@ pub trait Facts {
 pub struct Gauges {
     /// Open client connections.
     pub connected_clients: u64,
-    /// Of these, how many wait in a blocking command.
-    pub blocked_clients: u64,
     /// How many may be open.
     pub max_clients: u64,
     /// Connections accepted since the start.
@@ -89,6 +90,16 @@ pub struct Gauges {
     pub workers: usize,
     /// Slots that have an owner.
     pub slots_covered: u16,
+    /// Clients that wait in a blocking command.
+    pub blocked_clients: u64,
+    /// Clients with CLIENT TRACKING on.
+    pub tracking_clients: usize,
+    /// Channels that clients are subscribed to.
+    pub channels: usize,
+    /// Patterns that clients are subscribed to.
+    pub patterns: usize,
+    /// Shard channels that clients are subscribed to.
+    pub shard_channels: usize,
 }
 
 /// What the session does after a local command.
@@ -98,6 +109,8 @@ pub enum After {
     Continue,
     /// Deliver the reply, then close the connection.
     Close,
+    /// INFO; nothing is written yet: ask the nodes, then `inform`.
+    Inform,
     /// CLIENT INFO; nothing is written yet: a `client_line` of the asking client.
     Describe,
     /// Nothing is written: any node can answer the request as it is, and nobody else as well.
@@ -129,12 +142,14 @@ pub fn reply(
             return After::Reset;
         }
         LocalCommand::Select => connection::select(args, out),
+        LocalCommand::Role => connection::role(out),
         LocalCommand::Time => connection::time(out),
         LocalCommand::Hello => auth::hello(env, client, args, out),
         LocalCommand::Auth => auth::auth(env, client, args, out),
         LocalCommand::Command => return commands::reply(env, client.resp, args, out),
         LocalCommand::Client => return client::reply(client, args, out),
-        LocalCommand::Info => info::reply(env, client.resp, args, out),
+        LocalCommand::Info if info::wants_nodes(args) => return After::Inform,
+        LocalCommand::Info => info::reply(env, client.resp, args, None, out),
         LocalCommand::Cluster => cluster::reply(env, client, args, out),
         LocalCommand::ClusterMode => cluster::mode(client, args, out),
         LocalCommand::Config => config::get(env, client.resp, args, out),
@@ -153,7 +168,7 @@ const USER: &[u8] = b"default";
 const SYNTAX_ERROR: &str = "ERR syntax error";
 
 /// An integer as Redis reads it: no blanks, no `+`, no leading zeros.
-fn integer(text: &[u8]) -> Option<i64> {
+pub fn integer(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     match digits {
         b"0" if text.len() == 1 => Some(0),

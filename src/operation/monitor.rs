@@ -1,0 +1,113 @@
+//! MONITOR: a line to every primary, and what they say goes to the client as it comes. The mode ends with the
+//! connection, or with RESET. A primary that is lost or new is monitored again as soon as it can be; what it
+//! executed meanwhile is missing, as it would be after a reconnect to a single Redis.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+
+use super::Operation;
+use crate::backend::line::{Line, LineError, LineLost};
+use crate::error::ProxyError;
+use crate::session::Session;
+use crate::session::push::PushFrame;
+use crate::topology::node::NodeId;
+use crate::worker::WorkerContext;
+
+/// MONITOR as a request.
+const MONITOR: &[u8] = b"*1\r\n$7\r\nMONITOR\r\n";
+/// How often the list of primaries is looked at, should no event tell.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// The task that keeps a client informed; ends with it.
+#[derive(Debug)]
+pub struct Monitor(AbortHandle);
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// One line that is listened to.
+struct Listener {
+    task: AbortHandle,
+    alive: Rc<Cell<bool>>,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// MONITOR.
+///
+/// # Errors
+/// Not every primary can be reached.
+pub async fn monitor(operation: &Operation) -> Result<Vec<u8>, ProxyError> {
+    let (worker, session) = (&operation.worker, &operation.session);
+    let mut lines = Vec::new();
+    for node in operation.primaries().await? {
+        match open(worker, session, node).await {
+            Ok(line) => lines.push(line),
+            Err(LineError::Full) => return Err(ProxyError::DedicatedFull),
+            Err(LineError::Connect(_) | LineError::Gone) => return Err(ProxyError::ClusterDown),
+        }
+    }
+    let task = tokio::task::spawn_local(follow(Rc::clone(worker), Rc::clone(session), lines));
+    let mut inner = session.inner();
+    inner.monitor = Some(Box::new(Monitor(task.abort_handle())));
+    inner.settle_mode();
+    Ok(b"+OK\r\n".to_vec())
+}
+
+async fn open(worker: &Rc<WorkerContext>, session: &Session, node: NodeId) -> Result<Line, LineError> {
+    let resp = session.inner().client.resp;
+    let mut line = worker.check_out(node, resp).await?;
+    match line.ask(MONITOR).await {
+        Ok(reply) if reply.starts_with(b"+") => Ok(line),
+        _ => Err(LineError::Gone),
+    }
+}
+
+/// Keeps a listener at every primary.
+async fn follow(worker: Rc<WorkerContext>, session: Rc<Session>, lines: Vec<Line>) {
+    let mut listeners: HashMap<NodeId, Listener> = HashMap::new();
+    for line in lines {
+        listeners.insert(line.node, listen(&session, line));
+    }
+    loop {
+        let changed = worker.changed.notified();
+        let primaries: Vec<NodeId> =
+            worker.table.borrow().shards().iter().map(|shard| shard.primary).collect();
+        listeners.retain(|node, listener| listener.alive.get() && primaries.contains(node));
+        for node in primaries {
+            if !listeners.contains_key(&node)
+                && worker.topology.node(node).is_some_and(|node| node.is_up())
+                && let Ok(line) = open(&worker, &session, node).await
+            {
+                listeners.insert(node, listen(&session, line));
+            }
+        }
+        let _looked = tokio::time::timeout(LOOK_AGAIN, changed).await;
+    }
+}
+
+fn listen(session: &Rc<Session>, mut line: Line) -> Listener {
+    let alive = Rc::new(Cell::new(true));
+    let (session, living) = (Rc::clone(session), Rc::clone(&alive));
+    let task = tokio::task::spawn_local(async move {
+        let _lost: LineLost = loop {
+            match line.frame().await {
+                Ok(frame) => session.push(&mut PushFrame::line(&frame)),
+                Err(lost) => break lost,
+            };
+        };
+        living.set(false);
+    });
+    Listener { task: task.abort_handle(), alive }
+}

@@ -1,0 +1,396 @@
+//! A worker's subscribing connection to one node. Owns the socket, what is to be written and what was asked and
+//! not answered yet. RESP3, or RESP2 where the node speaks nothing else: then too nothing is asked on it but what
+//! a subscriber may say. Reads as fast as the node sends: who is slow is settled per client.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::time::Sleep;
+
+pub use super::topic::Ask;
+use super::topic::Topic;
+use super::{Kind, frames, hub};
+use crate::backend::connect::{ConnectError, dial};
+use crate::backend::handshake::HandshakeError;
+use crate::protocol::encode;
+use crate::protocol::reply::{BadReply, ReplyScanner};
+use crate::session::state::Resp;
+use crate::topology::Event;
+use crate::topology::node::Node;
+use crate::worker::WorkerContext;
+use crate::worker::clock::micros;
+use crate::worker::outgoing::LARGE;
+use crate::worker::transport::{ReadSide, Transport, WriteSide};
+
+/// First and longest pause after a failed attempt; doubled each time, with jitter.
+const BACKOFF_FIRST: Duration = Duration::from_millis(10);
+const BACKOFF_LAST: Duration = Duration::from_millis(1000);
+/// Most reads in one turn.
+const READS_PER_TURN: usize = 8;
+/// PING as a request.
+const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
+
+/// The connection.
+#[derive(Debug)]
+pub struct Link {
+    /// The node.
+    pub node: Arc<Node>,
+    /// Connected: topics can be asked for.
+    ready: Cell<bool>,
+    /// Bytes of a message that is not whole.
+    receiving: Cell<usize>,
+    inner: RefCell<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    writer: Option<WriteSide>,
+    out: BytesMut,
+    asks: VecDeque<Ask>,
+    waker: Option<Waker>,
+    condemned: Option<&'static str>,
+}
+
+impl Link {
+    /// A connection to `node`, being made.
+    pub fn open(worker: &Rc<WorkerContext>, node: Arc<Node>) -> Rc<Self> {
+        let link = Rc::new(Self {
+            node,
+            ready: Cell::new(false),
+            receiving: Cell::new(0),
+            inner: RefCell::default(),
+        });
+        tokio::task::spawn_local(run(Rc::clone(worker), Rc::clone(&link)));
+        link
+    }
+
+    /// True when topics can be asked for.
+    pub fn is_ready(&self) -> bool {
+        self.ready.get()
+    }
+
+    /// Bytes it holds.
+    pub fn bytes(&self) -> usize {
+        self.receiving.get() + self.inner.borrow().out.len()
+    }
+
+    /// Asks for a topic. One command each, so that an error is about one.
+    pub fn join(&self, topic: &Rc<Topic>) {
+        self.queue(topic.kind.join_word(), topic, Ask::Join(Rc::clone(topic)));
+    }
+
+    /// Ends the subscription of a topic.
+    pub fn leave(&self, topic: &Rc<Topic>) {
+        let ask = Ask::Leave { topic: Rc::clone(topic), told: false };
+        self.queue(topic.kind.leave_word(), topic, ask);
+        if topic.kind == Kind::Shard {
+            // The node may end it before it reads this, and then answers with a redirect: PONG tells.
+            self.ping();
+        }
+    }
+
+    fn ping(&self) {
+        let mut inner = self.inner.borrow_mut();
+        inner.out.extend_from_slice(PING);
+        inner.asks.push_back(Ask::Ping);
+        inner.wake();
+    }
+
+    fn queue(&self, word: &str, topic: &Topic, ask: Ask) {
+        let mut request = Vec::with_capacity(topic.name.len() + 48);
+        encode::array(&mut request, 2);
+        encode::bulk(&mut request, word.to_ascii_uppercase());
+        encode::bulk(&mut request, &topic.name);
+        let mut inner = self.inner.borrow_mut();
+        inner.out.extend_from_slice(&request);
+        inner.asks.push_back(ask);
+        inner.wake();
+    }
+
+    /// Gives the connection up.
+    pub fn condemn(&self, why: &'static str) {
+        let mut inner = self.inner.borrow_mut();
+        if inner.writer.is_some() && inner.condemned.is_none() {
+            inner.condemned = Some(why);
+            inner.wake();
+        }
+    }
+
+    /// What the node answers next.
+    pub fn next_ask(&self) -> Option<Ask> {
+        self.inner.borrow_mut().asks.pop_front()
+    }
+
+    /// The node said that a subscription ended. False when nobody asked for that. For a shard channel more
+    /// may come about it, up to the PONG behind.
+    pub fn note_left(&self, kind: Kind, name: &[u8]) -> bool {
+        let mut inner = self.inner.borrow_mut();
+        let asked = |ask: &&mut Ask| matches!(ask, Ask::Leave { topic, .. } if topic.kind == kind && topic.name == name);
+        if kind != Kind::Shard {
+            let front = inner.asks.front_mut();
+            return front.filter(asked).is_some() && inner.asks.pop_front().is_some();
+        }
+        match inner.asks.iter_mut().find(asked) {
+            Some(Ask::Leave { told, .. }) => {
+                *told = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Writes what the socket takes.
+    fn write(&self, cx: &mut Context<'_>) -> Result<(), &'static str> {
+        let mut inner = self.inner.borrow_mut();
+        let Inner { writer: Some(writer), out, .. } = &mut *inner else { return Ok(()) };
+        while !out.is_empty() {
+            match writer.try_write(out) {
+                Ok(written) => drop(out.split_to(written)),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    match writer.poll_write_ready(cx) {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(_)) => return Err("write failed"),
+                        Poll::Pending => return Ok(()),
+                    }
+                }
+                Err(_) => return Err("write failed"),
+            }
+        }
+        *out = BytesMut::new();
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// The end of a link's task, also by a panic: another one may be opened.
+struct End {
+    worker: Rc<WorkerContext>,
+    link: Rc<Link>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.link.ready.set(false);
+        *self.link.inner.borrow_mut() = Inner::default();
+        hub::link_ended(&self.worker, &self.link);
+    }
+}
+
+async fn run(worker: Rc<WorkerContext>, link: Rc<Link>) {
+    let _end = End { worker: Rc::clone(&worker), link: Rc::clone(&link) };
+    let (mut failures, mut resp) = (0u32, Resp::V3);
+    while link.node.is_up() && hub::uses(&worker, link.node.id) {
+        let begun = worker.clock.tick();
+        match dial(&worker, &link.node, resp, false).await {
+            Ok(transport) => {
+                serve(&worker, &link, transport).await;
+                // A node that takes connections only to close them is not to be dialled in a loop.
+                let lasted = worker.clock.tick() - begun >= micros(BACKOFF_LAST);
+                failures = if lasted { 0 } else { failures + 1 };
+            }
+            Err(ConnectError::Handshake(HandshakeError::NoProto)) if resp == Resp::V3 => {
+                resp = Resp::V2;
+                continue;
+            }
+            Err(error) => {
+                if failures == 0 {
+                    tracing::warn!(node = %link.node.addr, %error, "cannot connect to node for subscriptions");
+                }
+                worker.topology.report(Event::ConnectFailed(link.node.id));
+                failures += 1;
+            }
+        }
+        if failures > 0 {
+            let ceiling = BACKOFF_LAST.min(BACKOFF_FIRST * (1 << failures.min(8)));
+            tokio::time::sleep(ceiling.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        }
+    }
+}
+
+async fn serve(worker: &Rc<WorkerContext>, link: &Rc<Link>, transport: Transport) {
+    let (reader, writer) = transport.split();
+    *link.inner.borrow_mut() = Inner { writer: Some(writer), ..Inner::default() };
+    link.ready.set(true);
+    worker.counters.backend_connections(link.node.id, 1);
+    worker.topology.report(Event::Connected(link.node.id));
+    hub::link_ready(worker, link);
+    let why = LinkReader::new(Rc::clone(worker), Rc::clone(link), reader).await;
+    worker.counters.backend_connections(link.node.id, -1);
+    link.ready.set(false);
+    link.receiving.set(0);
+    *link.inner.borrow_mut() = Inner::default();
+    if why != UNUSED && worker.table.borrow().is_member(link.node.id) {
+        tracing::warn!(node = %link.node.addr, why, "lost the connection for subscriptions to a node");
+        worker.topology.report(Event::ConnectionLost(link.node.id));
+    }
+    hub::link_lost(worker, link.node.id);
+}
+
+/// Why a connection is closed that nobody needs.
+const UNUSED: &str = "unused";
+
+/// Reads until the connection ends; the output says why it did.
+struct LinkReader {
+    worker: Rc<WorkerContext>,
+    link: Rc<Link>,
+    reader: ReadSide,
+    scanner: ReplyScanner,
+    /// The beginning of a frame that is not whole.
+    rest: BytesMut,
+    /// When bytes last came.
+    heard: u64,
+    look: Pin<Box<Sleep>>,
+}
+
+impl LinkReader {
+    fn new(worker: Rc<WorkerContext>, link: Rc<Link>, reader: ReadSide) -> Self {
+        let look = Box::pin(tokio::time::sleep(worker.limits.silence / 4));
+        let heard = worker.clock.now();
+        Self { worker, link, reader, scanner: ReplyScanner::new(), rest: BytesMut::new(), heard, look }
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), &'static str>> {
+        let read = if self.rest.len() < LARGE { self.read_scratch(cx) } else { self.read_rest(cx) };
+        match read {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(Ok(0))) => Poll::Ready(Err("closed by the node")),
+            Poll::Ready(Ok(Ok(_))) => {
+                self.heard = self.worker.clock.now();
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Ok(Err(BadReply))) => Poll::Ready(Err("not RESP, or an answer nobody asked for")),
+            Poll::Ready(Err(_)) => Poll::Ready(Err("read failed")),
+        }
+    }
+
+    /// Reads into the worker's buffer, behind what is left of the last read.
+    fn read_scratch(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<Result<usize, BadReply>>> {
+        let worker = Rc::clone(&self.worker);
+        let mut scratch = worker.scratch.borrow_mut();
+        let left = self.rest.len();
+        if let Some(front) = scratch.get_mut(..left) {
+            front.copy_from_slice(&self.rest);
+        }
+        let mut buf = ReadBuf::new(&mut scratch);
+        buf.set_filled(left);
+        if Pin::new(&mut self.reader).poll_read(cx, &mut buf)?.is_pending() {
+            return Poll::Pending;
+        }
+        let data = buf.filled();
+        let read = data.len() - left;
+        if read == 0 {
+            return Poll::Ready(Ok(Ok(0)));
+        }
+        worker.clock.tick();
+        let taken = match self.take(data) {
+            Ok(taken) => taken,
+            Err(bad) => return Poll::Ready(Ok(Err(bad))),
+        };
+        self.rest.clear();
+        self.rest.extend_from_slice(data.get(taken..).unwrap_or(&[]));
+        self.link.receiving.set(self.rest.capacity());
+        Poll::Ready(Ok(Ok(read)))
+    }
+
+    /// Reads behind the beginning of a large message.
+    fn read_rest(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<Result<usize, BadReply>>> {
+        if self.rest.capacity() - self.rest.len() < LARGE {
+            self.rest.reserve(self.rest.len().clamp(4 * LARGE, 8 << 20));
+        }
+        let read = pin!(self.reader.read_buf(&mut self.rest)).poll(cx)?;
+        let Poll::Ready(read) = read else { return Poll::Pending };
+        self.worker.clock.tick();
+        let taken = self.take_rest().map(|()| read);
+        self.link.receiving.set(self.rest.capacity());
+        Poll::Ready(Ok(taken))
+    }
+
+    /// Handles every whole frame of what is ours.
+    fn take_rest(&mut self) -> Result<(), BadReply> {
+        while let Some(len) = self.scanner.scan(&self.rest)? {
+            self.scanner.reset();
+            let frame = self.rest.split_to(len);
+            frames::take(&self.worker, &self.link, &frame)?;
+        }
+        if self.rest.is_empty() {
+            self.rest = BytesMut::new();
+        }
+        Ok(())
+    }
+
+    /// Handles every whole frame of `data`; how many bytes are done with.
+    fn take(&mut self, data: &[u8]) -> Result<usize, BadReply> {
+        let mut pos = 0;
+        while let Some(rest) = data.get(pos..)
+            && let Some(len) = self.scanner.scan(rest)?
+        {
+            self.scanner.reset();
+            frames::take(&self.worker, &self.link, rest.get(..len).unwrap_or(&[]))?;
+            pos += len;
+        }
+        Ok(pos)
+    }
+
+    /// Now and then: is the node still there, is the connection still needed?
+    fn poll_look(&mut self, cx: &mut Context<'_>) -> Result<(), &'static str> {
+        while self.look.as_mut().poll(cx).is_ready() {
+            let (now, silence) = (self.worker.clock.tick(), micros(self.worker.limits.silence));
+            if now.saturating_sub(self.heard) >= silence {
+                return Err("silent for node-silence-timeout");
+            }
+            if !hub::uses(&self.worker, self.link.node.id) {
+                return Err(UNUSED);
+            }
+            if now.saturating_sub(self.heard) >= silence / 4 {
+                self.link.ping();
+            }
+            self.look.as_mut().reset(tokio::time::Instant::now() + self.worker.limits.silence / 4);
+        }
+        Ok(())
+    }
+}
+
+impl Future for LinkReader {
+    /// Why the connection ended.
+    type Output = &'static str;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<&'static str> {
+        let this = &mut *self;
+        {
+            let mut inner = this.link.inner.borrow_mut();
+            if inner.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+                inner.waker = Some(cx.waker().clone());
+            }
+            if let Some(why) = inner.condemned {
+                return Poll::Ready(why);
+            }
+        }
+        if let Err(why) = this.link.write(cx).and_then(|()| this.poll_look(cx)) {
+            return Poll::Ready(why);
+        }
+        for _ in 0..READS_PER_TURN {
+            match this.read(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(why)) => return Poll::Ready(why),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

@@ -1,0 +1,395 @@
+//! Publish and subscribe give the bytes of a single Redis, in RESP2 and RESP3, over any mix of slots on one
+//! connection, in order, each message once; many subscribers of one channel cost few connections to the nodes.
+
+use std::collections::HashMap;
+
+use crate::support::client::{Client, words};
+use crate::support::keys::{key_in, slot};
+use crate::support::resp::{Value, frame, show};
+use crate::support::{check, eventually, shared};
+
+/// A step: which client says what, and how many frames which clients get then.
+type Step = (usize, &'static str, &'static [(usize, usize)]);
+
+/// `@` begins every name of ours.
+const SCRIPTS: &[&[Step]] = &[
+    &[
+        (0, "SUBSCRIBE @a @b @a", &[(0, 3)]),
+        (1, "PUBLISH @a hello", &[(1, 1), (0, 1)]),
+        (0, "PSUBSCRIBE @p* @?a", &[(0, 2)]),
+        (0, "SSUBSCRIBE @s @t @s", &[(0, 3)]),
+        (1, "SPUBLISH @s sharded", &[(1, 1), (0, 1)]),
+        (1, "PUBLISH @s plain", &[(1, 1)]),
+        (1, "PUBLISH @pq", &[(1, 1)]),
+        (1, "PUBLISH @pq x", &[(1, 1), (0, 1)]),
+        (1, "SPUBLISH @a x", &[(1, 1)]),
+        (0, "UNSUBSCRIBE @a @nosuch @a", &[(0, 3)]),
+        (1, "PUBLISH @a nobody", &[(1, 1)]),
+        (0, "SUNSUBSCRIBE @t @x", &[(0, 2)]),
+        (0, "PUNSUBSCRIBE @p*", &[(0, 1)]),
+        (0, "UNSUBSCRIBE", &[(0, 1)]),
+        (0, "UNSUBSCRIBE", &[(0, 1)]),
+        (0, "PUNSUBSCRIBE", &[(0, 1)]),
+        (0, "PUNSUBSCRIBE", &[(0, 1)]),
+        (0, "SUNSUBSCRIBE", &[(0, 1)]),
+        (0, "SUNSUBSCRIBE", &[(0, 1)]),
+        (0, "GET @k", &[(0, 1)]),
+    ],
+    &[
+        (0, "PING", &[(0, 1)]),
+        (0, "SUBSCRIBE @a", &[(0, 1)]),
+        (0, "PING", &[(0, 1)]),
+        (0, "PING text", &[(0, 1)]),
+        (0, "PING a b", &[(0, 1)]),
+        (0, "GET @k", &[(0, 1)]),
+        (0, "GET", &[(0, 1)]),
+        (0, "NOSUCH", &[(0, 1)]),
+        (0, "OBJECT ENCODING @k", &[(0, 1)]),
+        (0, "MULTI", &[(0, 1)]),
+        (0, "PUBLISH @a x", &[(0, 1)]),
+        (0, "AUTH x", &[(0, 1)]),
+        (0, "SUBSCRIBE", &[(0, 1)]),
+        (0, "ECHO x", &[(0, 1)]),
+        (0, "UNSUBSCRIBE @a", &[(0, 1)]),
+        (0, "ECHO x", &[(0, 1)]),
+        (0, "SSUBSCRIBE @a", &[(0, 1)]),
+        (0, "ECHO x", &[(0, 1)]),
+        (0, "PSUBSCRIBE @a*", &[(0, 1)]),
+        (0, "RESET", &[(0, 1)]),
+        (0, "ECHO x", &[(0, 1)]),
+        (1, "PUBLISH @a nobody", &[(1, 1)]),
+        (0, "UNSUBSCRIBE", &[(0, 1)]),
+        (0, "UNSUBSCRIBE @a @b", &[(0, 2)]),
+    ],
+    &[
+        (0, "SUBSCRIBE @a", &[(0, 1)]),
+        (2, "SUBSCRIBE @a @b", &[(2, 2)]),
+        (2, "PSUBSCRIBE @*", &[(2, 1)]),
+        (1, "PUBLISH @b text", &[(1, 1), (2, 2)]),
+        (1, "PUBLISH @c text", &[(1, 1), (2, 1)]),
+        (1, "PUBSUB NUMSUB @a @b @c", &[(1, 1)]),
+        (1, "PUBSUB NUMSUB", &[(1, 1)]),
+        (1, "PUBSUB CHANNELS @a", &[(1, 1)]),
+        (1, "PUBSUB CHANNELS @[x-z]*", &[(1, 1)]),
+        (1, "PUBSUB SHARDNUMSUB @a @b", &[(1, 1)]),
+        (2, "SSUBSCRIBE @a", &[(2, 1)]),
+        (0, "SSUBSCRIBE @a", &[(0, 1)]),
+        (1, "PUBSUB SHARDNUMSUB @a @b", &[(1, 1)]),
+        (1, "PUBSUB SHARDCHANNELS @*", &[(1, 1)]),
+        (1, "PUBSUB NUMPAT x", &[(1, 1)]),
+        (1, "PUBSUB NOSUCH", &[(1, 1)]),
+        (1, "PUBSUB CHANNELS @a @b", &[(1, 1)]),
+        (1, "PUBSUB", &[(1, 1)]),
+        (1, "SPUBLISH @a text", &[(1, 1), (0, 1), (2, 1)]),
+        (0, "QUIT", &[(0, 1)]),
+    ],
+    &[
+        (0, "SUBSCRIBE @a", &[(0, 1)]),
+        (1, "MULTI", &[(1, 1)]),
+        (1, "SET @{x}k v", &[(1, 1)]),
+        (1, "PUBLISH @a hello", &[(1, 1)]),
+        (1, "SPUBLISH @{x}s hello", &[(1, 1)]),
+        (1, "EXEC", &[(0, 1)]),
+    ],
+];
+
+/// In RESP3 a subscriber may say anything.
+const SCRIPTS_RESP3: &[&[Step]] = &[
+    &[
+        (0, "SUBSCRIBE @a @b", &[(0, 2)]),
+        (0, "PING", &[(0, 1)]),
+        (0, "PING text", &[(0, 1)]),
+        (0, "HSET @h f v", &[(0, 1)]),
+        (0, "HGETALL @h", &[(0, 1)]),
+        (1, "PUBLISH @a text", &[(1, 1), (0, 1)]),
+        (0, "MULTI", &[(0, 1)]),
+        (0, "GET @k", &[(0, 1)]),
+        (1, "PUBLISH @a between", &[(1, 1), (0, 1)]),
+        (0, "EXEC", &[(0, 1)]),
+        (0, "UNSUBSCRIBE @a", &[(0, 1)]),
+        (0, "UNSUBSCRIBE", &[(0, 1)]),
+        (0, "UNSUBSCRIBE", &[(0, 1)]),
+        (0, "SUBSCRIBE @c", &[(0, 1)]),
+        (0, "RESET", &[(0, 1)]),
+        (1, "PUBLISH @c nobody", &[(1, 1)]),
+        (0, "GET @k", &[(0, 1)]),
+    ],
+    SCRIPTS[0],
+    SCRIPTS[2],
+    SCRIPTS[3],
+];
+
+/// Plays a script to three clients of one server: every frame, behind the step it came after.
+fn play(mut clients: [Client; 3], script: &[Step], prefix: &str) -> Vec<String> {
+    let mut heard = Vec::new();
+    for (who, line, frames) in script {
+        let line = line.replace('@', prefix);
+        clients[*who].send(&frame(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>()));
+        for (client, count) in *frames {
+            let mut got: Vec<String> = (0..*count).map(|_| show(&clients[*client].reply())).collect();
+            // Messages of several subscriptions to one client come from several nodes.
+            if who != client {
+                got.sort();
+            }
+            heard.push(format!("{who}> {line} -> {client}: {got:?}"));
+        }
+    }
+    heard
+}
+
+fn compare(scripts: &[&[Step]], real: impl Fn() -> Client, through: impl Fn() -> Client) {
+    for (index, script) in scripts.iter().enumerate() {
+        let prefix = format!("{}:", shared::unique("pubsub"));
+        let want = play([real(), real(), real()], script, &prefix);
+        let got = play([through(), through(), through()], script, &prefix);
+        for (want, got) in want.iter().zip(&got) {
+            assert_eq!(got, want, "script {index}");
+        }
+    }
+}
+
+#[test]
+fn scripts_get_the_bytes_of_a_single_redis_in_resp2() {
+    need_redis!();
+    compare(SCRIPTS, || shared::standalone().client(), shared::client);
+}
+
+#[test]
+fn scripts_get_the_bytes_of_a_single_redis_in_resp3() {
+    need_redis!();
+    let real = || Client::connect_resp3(shared::standalone().addr());
+    compare(SCRIPTS_RESP3, real, || shared::proxy().client_resp3());
+}
+
+#[test]
+fn a_transaction_may_publish_but_not_subscribe() {
+    need_redis!();
+    let mut client = shared::client();
+    client.ok(&words("MULTI"));
+    let refused = client.call(&words("SUBSCRIBE a"));
+    assert!(refused.error().starts_with("ERR slotway: 'subscribe' cannot be part of a transaction"));
+    assert!(client.call(&words("EXEC")).error().starts_with("EXECABORT"));
+}
+
+/// The parts of a message: kind, channel or pattern, (channel,) payload.
+pub fn message(value: &Value) -> Vec<String> {
+    value.items().iter().map(Value::text).collect()
+}
+
+/// Subscribes, and reads the confirmations.
+#[track_caller]
+pub fn subscribe(client: &mut Client, command: &str, names: &[String]) {
+    let args: Vec<&[u8]> =
+        std::iter::once(command.as_bytes()).chain(names.iter().map(String::as_bytes)).collect();
+    client.send(&frame(&args));
+    for name in names {
+        let said = client.value();
+        assert!(!said.is_error(), "{said:?}");
+        assert_eq!(said.items()[1].text(), *name);
+    }
+}
+
+/// Nothing has come but what was read: the next thing is the answer to a PING, in RESP2 that of a subscriber.
+#[track_caller]
+pub fn nothing_more(client: &mut Client) {
+    let answer = client.call(&words("PING"));
+    let pong = Value::Array(vec![Value::Bulk(b"pong".to_vec()), Value::Bulk(Vec::new())]);
+    assert!(answer == pong || answer == Value::Simple("PONG".into()), "{answer:?}");
+}
+
+#[test]
+fn every_kind_over_many_slots_on_one_connection_brings_each_message_once() {
+    need_redis!();
+    let name = shared::unique("mixed");
+    let channels: Vec<String> = (0..300).map(|n| key_in(n * 54, &format!("{name}:c:{n}:"))).collect();
+    let shards: Vec<String> = (0..300).map(|n| key_in(n * 54 + 7, &format!("{name}:s:{n}:"))).collect();
+    let patterns: Vec<String> = (0..30).map(|n| format!("{name}:p:{n}:*")).collect();
+    for mut client in [shared::client(), shared::proxy().client_resp3()] {
+        subscribe(&mut client, "SUBSCRIBE", &channels);
+        subscribe(&mut client, "SSUBSCRIBE", &shards);
+        subscribe(&mut client, "PSUBSCRIBE", &patterns);
+        let mut publisher = shared::client();
+        let mut want: Vec<Vec<String>> = Vec::new();
+        let mut publish = |command: &str, channel: &str, subscribed: &[&str]| {
+            let payload = format!("to {channel}");
+            publisher.ok(&cmd![command, channel, payload]);
+            let words = [subscribed, &[channel, payload.as_str()]].concat();
+            want.push(words.into_iter().map(str::to_owned).collect());
+        };
+        channels.iter().for_each(|channel| publish("PUBLISH", channel, &["message"]));
+        shards.iter().for_each(|channel| publish("SPUBLISH", channel, &["smessage"]));
+        for pattern in &patterns {
+            for n in 0..10 {
+                let channel = key_in(n * 1600, &pattern.replace('*', &format!("{n}")));
+                publish("PUBLISH", &channel, &["pmessage", pattern.as_str()]);
+            }
+        }
+        let mut got: Vec<Vec<String>> = client.values(want.len()).iter().map(message).collect();
+        got.sort();
+        want.sort();
+        assert_eq!(got, want);
+        nothing_more(&mut client);
+    }
+}
+
+#[test]
+fn messages_of_a_publisher_come_in_order_on_each_channel() {
+    need_redis!();
+    const EACH: usize = 3000;
+    let name = shared::unique("order");
+    let channels: Vec<String> = (0..8).map(|n| key_in(n * 2040 + 11, &format!("{name}:{n}:"))).collect();
+    let mut by_channel = shared::client();
+    subscribe(&mut by_channel, "SUBSCRIBE", &channels);
+    let mut by_pattern = shared::proxy().client_resp3();
+    subscribe(&mut by_pattern, "PSUBSCRIBE", &[format!("{name}:*")]);
+    std::thread::scope(|scope| {
+        for publisher in 0..4 {
+            let channels = &channels;
+            scope.spawn(move || {
+                let mut client = shared::client();
+                for from in (0..EACH).step_by(100) {
+                    let request = |n: usize| {
+                        cmd!["PUBLISH", channels[(n * 7 + publisher) % 8], format!("{publisher}:{n}")]
+                    };
+                    client.send(&(from..from + 100).flat_map(request).collect::<Vec<u8>>());
+                    client.values(100).iter().for_each(|count| assert!(count.int() >= 2, "{count:?}"));
+                }
+            });
+        }
+        for client in [&mut by_channel, &mut by_pattern] {
+            scope.spawn(move || {
+                let mut last: HashMap<(String, String), usize> = HashMap::new();
+                for _ in 0..4 * EACH {
+                    let words = message(&client.value());
+                    let (channel, payload) = (&words[words.len() - 2], &words[words.len() - 1]);
+                    let (publisher, n) = payload.split_once(':').expect("a number");
+                    let n: usize = n.parse().expect("a number");
+                    let before = last.insert((channel.clone(), publisher.to_owned()), n);
+                    assert!(before.is_none_or(|before| before + 8 == n), "{before:?}, then {words:?}");
+                }
+                nothing_more(client);
+            });
+        }
+    });
+}
+
+#[test]
+fn subscribers_share_upstream_subscriptions_and_every_count_is_of_clients() {
+    need_redis!();
+    let channel = shared::unique("shared");
+    let owner = shared::cluster().initial_owner(slot(channel.as_bytes()));
+    let mut node = shared::cluster().client(owner);
+    let mut upstream = |command: &str| node.call(&cmd!["PUBSUB", command, channel]).items()[1].int();
+    let mut publisher = shared::client();
+    let mut clients: Vec<Client> = (0..9).map(|_| shared::client()).collect();
+    for client in &mut clients {
+        subscribe(client, "SUBSCRIBE", std::slice::from_ref(&channel));
+        subscribe(client, "SSUBSCRIBE", std::slice::from_ref(&channel));
+    }
+    let mut by_pattern = shared::client();
+    subscribe(&mut by_pattern, "PSUBSCRIBE", &[format!("{channel}*"), format!("[s]{}", &channel[1..])]);
+    // Two workers.
+    assert_eq!((upstream("NUMSUB"), upstream("SHARDNUMSUB")), (2, 2));
+    assert_eq!(publisher.call(&cmd!["PUBLISH", channel, "x"]), Value::Int(11));
+    assert_eq!(publisher.call(&cmd!["SPUBLISH", channel, "x"]), Value::Int(9));
+    // Somebody who is not ours.
+    let mut direct = shared::cluster().client(owner);
+    subscribe(&mut direct, "SUBSCRIBE", std::slice::from_ref(&channel));
+    assert_eq!(publisher.call(&cmd!["PUBLISH", channel, "x"]), Value::Int(12));
+    let pair = |count| Value::Array(vec![Value::Bulk(channel.clone().into_bytes()), Value::Int(count)]);
+    assert_eq!(publisher.call(&cmd!["PUBSUB", "NUMSUB", channel]), pair(10));
+    assert_eq!(publisher.call(&cmd!["PUBSUB", "SHARDNUMSUB", channel]), pair(9));
+    let one = Value::Array(vec![Value::Bulk(channel.clone().into_bytes())]);
+    assert_eq!(publisher.call(&cmd!["PUBSUB", "CHANNELS", format!("{channel}*")]), one);
+    assert_eq!(publisher.call(&cmd!["PUBSUB", "SHARDCHANNELS", format!("{channel}*")]), one);
+    drop(direct);
+    for client in &mut clients[1..] {
+        client.send(&[cmd!["UNSUBSCRIBE"], cmd!["SUNSUBSCRIBE"]].concat());
+    }
+    drop(by_pattern);
+    eventually("one is left", || {
+        let left =
+            (publisher.call(&cmd!["PUBLISH", channel, "x"]), publisher.call(&cmd!["SPUBLISH", channel, "x"]));
+        check(left == (Value::Int(1), Value::Int(1)), left)
+    });
+    // Both of the way a client can leave.
+    clients[0].send(&cmd!["UNSUBSCRIBE", channel]);
+    drop(clients);
+    eventually("nothing is left upstream", || {
+        let left = (upstream("NUMSUB"), upstream("SHARDNUMSUB"));
+        check(left == (0, 0), left)
+    });
+}
+
+#[test]
+fn client_list_tells_of_subscriptions() {
+    need_redis!();
+    let name = shared::unique("list");
+    for mut client in [shared::client(), shared::proxy().client_resp3()] {
+        let id = client.call(&words("CLIENT ID")).int().to_string();
+        subscribe(&mut client, "SUBSCRIBE", &[format!("{name}a"), format!("{name}b")]);
+        subscribe(&mut client, "PSUBSCRIBE", &[format!("{name}*")]);
+        subscribe(&mut client, "SSUBSCRIBE", std::slice::from_ref(&name));
+        let line = shared::client().call(&cmd!["CLIENT", "LIST", "ID", id]).text();
+        assert!(line.contains(" flags=P ") && line.contains(" sub=2 psub=1 ssub=1 "), "{line}");
+        let of_kind = shared::client().call(&words("CLIENT LIST TYPE pubsub")).text();
+        assert!(of_kind.contains(&format!("id={id} ")), "{of_kind}");
+    }
+}
+
+#[test]
+fn the_version_may_change_while_subscribed() {
+    need_redis!();
+    let name = shared::unique("hello");
+    let mut client = shared::proxy().client_resp3();
+    subscribe(&mut client, "SUBSCRIBE", std::slice::from_ref(&name));
+    let mut publisher = shared::client();
+    publisher.ok(&cmd!["PUBLISH", name, "three"]);
+    assert!(matches!(client.value(), Value::Push(_)));
+    assert!(matches!(client.call(&words("HELLO 2")), Value::Array(_)));
+    publisher.ok(&cmd!["PUBLISH", name, "two"]);
+    assert!(matches!(client.value(), Value::Array(_)));
+    assert!(client.call(&words("HELLO 3")).error().starts_with("ERR Can't execute 'hello'"));
+    assert!(client.call(&words("GET x")).error().starts_with("ERR Can't execute 'get'"));
+    subscribe(&mut client, "UNSUBSCRIBE", &[name]);
+    assert!(matches!(client.call(&words("HELLO 3")), Value::Map(_)));
+}
+
+#[test]
+fn messages_come_between_replies_never_inside_one() {
+    need_redis!();
+    let name = shared::unique("between");
+    let mut client = shared::proxy().client_resp3();
+    let value = vec![b'v'; 3 << 20];
+    client.ok(&cmd!["SET", name, value]);
+    subscribe(&mut client, "SUBSCRIBE", std::slice::from_ref(&name));
+    std::thread::scope(|scope| {
+        let publisher = scope.spawn(|| {
+            let mut publisher = shared::client();
+            for n in 0..400 {
+                let payload = vec![b'a' + (n % 26) as u8; [10, 3000, 40_000][n % 3]];
+                publisher.ok(&cmd!["PUBLISH", name, payload]);
+            }
+        });
+        let mut messages = 0;
+        for _ in 0..30 {
+            client.send(&[cmd!["GET", name], cmd!["STRLEN", name]].concat());
+            for wanted in [Value::Bulk(value.clone()), Value::Int(3 << 20)] {
+                loop {
+                    match client.value() {
+                        Value::Push(_) => messages += 1,
+                        reply => {
+                            assert!(reply == wanted, "another reply");
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        publisher.join().expect("publisher");
+        for _ in messages..400 {
+            assert!(matches!(client.value(), Value::Push(_)));
+        }
+        nothing_more(&mut client);
+    });
+}
