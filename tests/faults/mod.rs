@@ -16,4 +16,5 @@ mod replies;
 mod resend;
 mod scan;
 mod stop;
+mod wait;
 mod waits;
