@@ -234,6 +234,10 @@ impl Wait<'_> {
         let again = match redirect {
             None => {
                 self.operation.note_write(self.slot, line.node);
+                if self.operation.command.is_read_only() {
+                    // Nobody keeps track of what is read on a line.
+                    self.operation.session.inner().distrust_reads();
+                }
                 None
             }
             Some(redirect) => self.follow(&redirect, &line)?,
