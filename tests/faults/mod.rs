@@ -13,3 +13,4 @@ mod redirects;
 mod replies;
 mod resend;
 mod stop;
+mod subscribers;

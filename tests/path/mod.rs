@@ -6,6 +6,7 @@ mod commands;
 mod forms;
 mod framing;
 mod harness;
+mod keyspace_events;
 mod metrics;
 mod multi_key;
 mod own;
