@@ -18,3 +18,4 @@ mod scan;
 mod stop;
 mod wait;
 mod waits;
+mod subscribers;

@@ -9,6 +9,7 @@ mod framing;
 mod harness;
 mod info;
 mod keyspace;
+mod keyspace_events;
 mod metrics;
 mod multi_key;
 mod own;

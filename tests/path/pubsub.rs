@@ -404,3 +404,29 @@ fn messages_come_between_replies_never_inside_one() {
         nothing_more(&mut client);
     });
 }
+
+#[test]
+fn confirmations_and_messages_are_no_replies() {
+    need_redis!();
+    let script: &[Step] = &[
+        (0, "CLIENT REPLY OFF", &[]),
+        (0, "GET @k", &[]),
+        (0, "SUBSCRIBE @a", &[(0, 1)]),
+        (1, "PUBLISH @a text", &[(1, 1), (0, 1)]),
+        (0, "SSUBSCRIBE @b @c", &[(0, 2)]),
+        (0, "SUNSUBSCRIBE @b", &[(0, 1)]),
+        (0, "SUBSCRIBE @a", &[(0, 1)]),
+    ];
+    let muted: &[Step] = &[
+        (0, "PING", &[]),
+        (0, "CLIENT REPLY ON", &[(0, 1)]),
+        (0, "PING", &[(0, 1)]),
+        (0, "CLIENT REPLY SKIP", &[]),
+        (0, "SUBSCRIBE @d", &[(0, 1)]),
+        (0, "PING", &[(0, 1)]),
+    ];
+    let whole = [script, muted].concat();
+    compare(&[script], || shared::standalone().client(), shared::client);
+    let real = || Client::connect_resp3(shared::standalone().addr());
+    compare(&[&whole], real, || shared::proxy().client_resp3());
+}
