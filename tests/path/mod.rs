@@ -15,6 +15,7 @@ mod multi_key;
 mod own;
 mod pause;
 pub mod pubsub;
+mod pubsub_scripts;
 mod scan;
 mod scripts;
 mod tracking;
