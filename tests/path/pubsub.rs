@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::pubsub_scripts::{Step, compare};
 use crate::support::client::{Client, words};
 use crate::support::keys::{key_in, slot};
 use crate::support::resp::{Value, frame};

@@ -7,7 +7,7 @@ use crate::support::resp::{frame, show};
 use crate::support::shared;
 
 /// A step: which client says what, and how many frames which clients get then.
-type Step = (usize, &'static str, &'static [(usize, usize)]);
+pub type Step = (usize, &'static str, &'static [(usize, usize)]);
 
 /// `@` begins every name of ours.
 const SCRIPTS: &[&[Step]] = &[
@@ -135,7 +135,7 @@ fn play(mut clients: [Client; 3], script: &[Step], prefix: &str) -> Vec<String> 
     heard
 }
 
-fn compare(scripts: &[&[Step]], real: impl Fn() -> Client, through: impl Fn() -> Client) {
+pub fn compare(scripts: &[&[Step]], real: impl Fn() -> Client, through: impl Fn() -> Client) {
     for (index, script) in scripts.iter().enumerate() {
         let prefix = format!("{}:", shared::unique("pubsub"));
         let want = play([real(), real(), real()], script, &prefix);
