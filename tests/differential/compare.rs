@@ -185,7 +185,7 @@ impl Rule {
 /// The value with everything unordered put in order, so that order counts no more.
 fn sorted(value: &Value, group: usize) -> String {
     let all = |items: &[Value]| -> Vec<String> {
-        let whole = if group > 1 && items.len() % group == 0 { group } else { 1 };
+        let whole = if group > 1 && items.len().is_multiple_of(group) { group } else { 1 };
         let mut texts: Vec<String> = items
             .chunks(whole)
             .map(|chunk| chunk.iter().map(|item| sorted(item, group)).collect::<Vec<_>>().join(" "))

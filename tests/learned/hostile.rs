@@ -81,6 +81,7 @@ fn nobody_gets_in_before_auth_because_a_node_says_so() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one list of nonsense")]
 fn entries_of_no_sense_are_left_out_and_the_others_learned() {
     let good = Announced::new("good", "write").key(first());
     let mut all: Vec<Announced> = vec![

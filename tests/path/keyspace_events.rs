@@ -29,7 +29,7 @@ fn events_of_all_shards_and_messages_come_once_each() {
     let proxy = Proxy::start(&shared::seeds(&cluster), &[("workers", "2")]);
     let keys: Vec<String> = (0..120).map(|n| key_in(n * 136, &format!("k{n}:"))).collect();
     let connect = |command: &str, topic: &str| {
-        let mut client = if topic.len() % 2 == 0 { proxy.client() } else { proxy.client_resp3() };
+        let mut client = if topic.len().is_multiple_of(2) { proxy.client() } else { proxy.client_resp3() };
         subscribe(&mut client, command, &[topic.to_owned()]);
         client
     };
