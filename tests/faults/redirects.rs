@@ -377,7 +377,9 @@ fn mset_of_one_slot_stays_whole_while_its_keys_are_on_both_sides() {
 #[test]
 fn a_script_is_redirected_although_the_other_nodes_learn_of_the_move_late() {
     let fake = FakeCluster::start(2);
-    let proxy = Proxy::start(fake.addrs(), &[("workers", "1")]);
+    // Slow rounds, so that their number does not run out before the map changes.
+    let keys = [("workers", "1"), ("refresh-min-interval", "500ms")];
+    let proxy = Proxy::start(fake.addrs(), &keys);
     let (moved, target) = (10u16, fake.addrs()[1]);
     fake.script(move |seen| match (seen.node, seen.name().as_str()) {
         (0, "EVAL") => Answer::text(&format!("-MOVED {moved} {target}")),
