@@ -76,6 +76,8 @@ proxy_errors! {
         "The process stops while a client waits without an end of its own, such as `BLPOP key 0`.";
     MergeTooLarge, "merge_too_large", No, "ERR slotway: the merged reply would exceed merge-reply-bytes",
         "The parts of a split read are larger together than `merge-reply-bytes`.";
+    ScanCursor, "scan_cursor", No, "ERR slotway: the node's SCAN cursor is too large to be passed on",
+        "More than 2^24 hash buckets in one slot (Redis from 7.4, Valkey from 8), or 2^38 at one node before.";
     BadReply, "bad_reply", Maybe, "ERR slotway: the node sent a reply that does not fit the request",
         "A node's reply was not valid RESP or not of the form the command's parts need.";
     TransactionTooLarge, "transaction_too_large", No, "ERR slotway: the transaction is larger than transaction-bytes or transaction-commands",
@@ -101,6 +103,7 @@ impl From<CallError> for ProxyError {
         match error {
             CallError::Unsent => Self::LostUnsent,
             CallError::Lost => Self::ConnectionLost,
+            CallError::Late => Self::DeadlineSent,
             CallError::TooLarge => Self::MergeTooLarge,
             CallError::QueueFull => Self::NodeQueueFull,
             CallError::NoNode => Self::ClusterDown,

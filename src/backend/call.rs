@@ -23,6 +23,9 @@ pub enum CallError {
     /// The node's queue is full: not executed.
     #[error("the node's queue is full")]
     QueueFull,
+    /// `request-deadline` passed before the reply: it may have been executed.
+    #[error("no reply within request-deadline")]
+    Late,
     /// No reachable node for longer than `owner-wait`: not executed.
     #[error("no reachable node")]
     NoNode,

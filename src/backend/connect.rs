@@ -181,6 +181,8 @@ async fn serve(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, transport: Transport
     }
     *lane.loaded.borrow_mut() = Default::default();
     lane.down_since.set(0);
+    lane.connection.set(lane.connection.get().wrapping_add(1));
+    lane.run.set(0);
     lane.state.set(LaneState::Ready);
     let counted = Counted::new(worker, lane);
     worker.topology.report(Event::Connected(lane.key.node));

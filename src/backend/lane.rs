@@ -102,6 +102,10 @@ pub struct Lane {
     pub receiving: Cell<usize>,
     /// Since when a dedicated connection has had nothing to do, on the worker's clock; 0 while it has.
     pub idle_since: Cell<u64>,
+    /// Number of its connection; grows with every new one.
+    pub connection: Cell<u32>,
+    /// Fingerprint of the run id of the process at the other end; 0 until somebody asked it.
+    pub run: Cell<u16>,
     /// The place of a dedicated connection.
     pub permit: RefCell<Option<Permit>>,
     /// What listens for invalidations beside it.
@@ -128,6 +132,8 @@ impl Lane {
             down_since: Cell::new(0),
             receiving: Cell::new(0),
             idle_since: Cell::new(0),
+            connection: Cell::new(0),
+            run: Cell::new(0),
             permit: RefCell::new(None),
             listener: RefCell::default(),
             loaded: RefCell::default(),

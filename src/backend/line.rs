@@ -170,6 +170,26 @@ impl Line {
     /// # Errors
     /// The connection broke.
     pub async fn frame(&mut self) -> Result<Bytes, LineLost> {
+        if self.owes_id() {
+            self.introduction().await?;
+        }
+        self.any_frame().await
+    }
+
+    /// Waits until the node has said its number of this connection, or that it does not tell. May be dropped
+    /// and called again.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn introduction(&mut self) -> Result<(), LineLost> {
+        if self.owes_id() {
+            let id = integer(&self.any_frame().await?).and_then(|id| u64::try_from(id).ok());
+            self.id = id.map_or(ConnectionId::Unknown, ConnectionId::Known);
+        }
+        Ok(())
+    }
+
+    async fn any_frame(&mut self) -> Result<Bytes, LineLost> {
         loop {
             if !self.buffer.is_empty()
                 && let Some(len) = self.scanner.scan(&self.buffer).map_err(|_| LineLost)?
@@ -180,11 +200,6 @@ impl Line {
                     self.buffer = BytesMut::new();
                 }
                 self.counted.charge(self.buffer.len());
-                if self.owes_id() && frame.first() != Some(&b'>') {
-                    let id = integer(&frame).and_then(|id| u64::try_from(id).ok());
-                    self.id = id.map_or(ConnectionId::Unknown, ConnectionId::Known);
-                    continue;
-                }
                 return Ok(frame);
             }
             let read = self.reader.read_buf(&mut self.buffer).await.map_err(|_| LineLost)?;

@@ -12,8 +12,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use super::call::Call;
 use super::lane::Lane;
-use super::ticket::{Errand, Turn};
+use super::ticket::{Beside, Errand, Turn};
 use crate::protocol::reply::{BadReply, ReplyScanner};
+use crate::pubsub::publish::recount;
 use crate::reply::redirect;
 use crate::session::script;
 use crate::worker::WorkerContext;
@@ -260,6 +261,7 @@ impl Lane {
         }
         let mut inner = self.inner();
         let front = inner.tickets.front_mut().ok_or(BadReply)?;
+        let mut receivers = false;
         if !front.plain {
             match front.count(frame) {
                 Turn::Swallowed => return Ok(()),
@@ -269,7 +271,9 @@ impl Lane {
                     hand_over(call, errand, frame, shared);
                     return Ok(());
                 }
-                Turn::Last => {}
+                Turn::Last => {
+                    receivers = front.errand().is_some_and(|errand| errand.beside == Beside::Receivers)
+                }
             }
         }
         let Some(mut ticket) = inner.tickets.pop_front() else { return Err(BadReply) };
@@ -279,6 +283,11 @@ impl Lane {
             hand_over(Some(call), None, frame, shared);
             return Ok(());
         }
+        let counted = match receivers {
+            true => recount(worker, self.key.node, &inner.send.request(ticket.start, ticket.len), frame),
+            false => None,
+        };
+        let frame = counted.as_deref().unwrap_or(frame);
         let ordering = || ticket.errand().is_some_and(|errand| errand.session.inner().order.is_some());
         let request = (kind == b'-' || (worker.sessions_in_order.get() > 0 && ordering()))
             .then(|| inner.send.request(ticket.start, ticket.len));

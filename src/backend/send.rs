@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::doubt::{LOOKS, Verdict};
 use super::lane::{Lane, LaneKey, LaneState};
-use super::ticket::{Aim, Errand, NO_SLOT, Parcel};
+use super::ticket::{Aim, Beside, Errand, NO_SLOT, Parcel};
 use super::waiting::Waiter;
 use crate::error::ProxyError;
 use crate::session::state::Resp;
@@ -39,11 +39,14 @@ impl WorkerContext {
     pub fn send_new(
         self: &Rc<Self>,
         inner: &mut SessionInner,
-        errand: Errand,
+        mut errand: Errand,
         shared: Option<&Bytes>,
         len: usize,
         fill: impl FnOnce(&mut Vec<u8>),
     ) {
+        if let Some(yes) = inner.caching {
+            errand.beside = Beside::Caching(yes);
+        }
         let ready = self.owner(errand.slot, errand.session.id).and_then(|node| {
             let lanes = self.lanes.borrow();
             let lane = match errand.session.lane_set.get() {
@@ -63,15 +66,20 @@ impl WorkerContext {
         if !errand.command.is_read_only() {
             inner.written.note(errand.slot, lane.key.node, &self.losses);
         }
-        if let Some(yes) = inner.caching
-            && lane.key.private > 0
-        {
-            // Nobody else sends on this lane: the next request there is the one at hand.
-            lane.call(self, caching_request(yes), 1);
-        }
+        self.announce_caching(&lane, &errand);
         if let Err(errand) = lane.send(self, errand, len, shared, fill) {
             let session = Rc::clone(&errand.session);
             inner.fail(&session, &errand, ProxyError::NodeQueueFull);
+        }
+    }
+
+    /// Says CLIENT CACHING on a lane where nobody else sends: the next request there is the one at hand.
+    #[inline]
+    fn announce_caching(&self, lane: &Rc<Lane>, errand: &Errand) {
+        if let Beside::Caching(yes) = errand.beside
+            && lane.key.private > 0
+        {
+            lane.call(self, caching_request(yes), 1);
         }
     }
 
@@ -206,6 +214,7 @@ impl WorkerContext {
         let waiting_since = match way {
             Way::Open(lane) => {
                 let asking = matches!(parcel.aim, Aim::Node { asking: true, .. });
+                self.announce_caching(&lane, &parcel.errand);
                 if parcel.errand.command.class == CommandClass::Script || parcel.errand.before > 0 {
                     self.load_scripts_of(&lane, &parcel.errand, &parcel.bytes);
                 }

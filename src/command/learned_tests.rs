@@ -188,7 +188,6 @@ fn known_commands_under_new_names_keep_their_keys() {
         "select",
         "dbsize",
         "script",
-        "blpop",
         "wait",
         "scan",
         "ping",

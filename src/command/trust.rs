@@ -48,6 +48,7 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["@transaction"], "it changes the state of a connection, and those to the nodes are shared"),
 ];
 const MANY_NODES: &str = "the server wants it sent to more than the owner of its keys (request_policy)";
+const NO_KEY_EITHER: &str = "it names no key, and commands of this name do not go to just any node";
 const WAITS: &str = "it may wait, and names no key";
 const NO_KEY: &str = "it may write and names no key, so that no shard can be chosen";
 
@@ -75,6 +76,7 @@ pub fn judge(name: &str, entry: &Entry<IgnoredAny>) -> Option<Plan> {
     let has_keys = asks || !specs.specs.is_empty();
     let refusal = match inherited(name)? {
         Some(text) => Some(text),
+        None if !has_keys && is_of_builtin(name) => Some(refuse(NO_KEY_EITHER)),
         None => reason(&words, entry, has_keys, flags).map(refuse),
     };
     let handling = if has_keys { Handling::Learned { asks } } else { Handling::Route };
@@ -84,20 +86,27 @@ pub fn judge(name: &str, entry: &Entry<IgnoredAny>) -> Option<Plan> {
 }
 
 /// What the built-in container of a subcommand decides for it: its error, where the container is
-/// refused. `None` where the container is not there to be added to.
+/// refused. `None` where the container is not there to be added to: it has no subcommands, or the proxy
+/// answers some of them, and what else it does is the proxy's to say.
 fn inherited(name: &str) -> Option<Option<String>> {
     let Some((container, _)) = name.split_once('|') else { return Some(None) };
     let Some(container) = CommandTable::builtin().by_name(container) else { return Some(None) };
-    if container.subcommands.is_empty() {
-        return None;
-    }
+    let subcommands = container.subcommands.iter().filter_map(|&id| CommandTable::builtin().get(id));
+    let mut handlings = subcommands.map(|subcommand| subcommand.handling);
+    let ours = handlings.any(|handling| matches!(handling, Handling::Local(_)));
     match &container.decision {
         Override { refuse: Some(refusal), reason, .. } => {
             Some(Some(Refusal::error(*refusal, name, reason.as_deref().unwrap_or_default())))
         }
+        _ if ours || container.subcommands.is_empty() => None,
         Override { local: None, split: None, .. } => Some(None),
         _ => None,
     }
+}
+
+/// True for a subcommand of a command that is built in.
+fn is_of_builtin(name: &str) -> bool {
+    name.split_once('|').is_some_and(|(container, _)| CommandTable::builtin().by_name(container).is_some())
 }
 
 /// Flags and categories; servers write them in lower case, and nothing else should make a difference.

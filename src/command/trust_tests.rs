@@ -83,11 +83,12 @@ fn what_is_routed() {
 
 #[test]
 fn what_the_container_says_holds_for_new_subcommands() {
-    let text = refusal("config|peek", &entry(&["readonly"])).unwrap();
+    let text = refusal("config|peek", &keyed(&["readonly"])).unwrap();
     assert!(text.starts_with("ERR slotway: 'config|peek' is a node's administration"), "{text}");
+    assert!(refusal("xinfo|peek", &entry(&["readonly"])).is_some_and(|text| text.contains("names no key")));
     assert_eq!(refusal("xinfo|peek", &keyed(&["readonly"])), None);
     assert_eq!(refusal("new|peek", &keyed(&["readonly"])), None);
-    for local in ["command|peek", "get|peek", "ping|peek"] {
+    for local in ["command|peek", "client|peek", "get|peek", "ping|peek"] {
         assert!(judge(local, &keyed(&["readonly"])).is_none(), "{local}");
     }
 }

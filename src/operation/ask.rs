@@ -70,7 +70,7 @@ impl Operation {
     }
 
     /// The shared lane to `node`, once it is connected.
-    async fn ready_lane(&self, node: NodeId) -> Result<Rc<Lane>, CallError> {
+    pub(super) async fn ready_lane(&self, node: NodeId) -> Result<Rc<Lane>, CallError> {
         let until = self.worker.clock.now() + self.worker.limits.owner_wait;
         loop {
             let changed = self.worker.changed.notified();

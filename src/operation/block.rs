@@ -24,6 +24,9 @@ use crate::topology::{Event, Trigger};
 const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 /// A try that lasted so long was accepted: trouble before it is over. In microseconds.
 const SETTLED: u64 = 1_000_000;
+/// How long a wait that is to end already may take to reach its node at all: a client that closes its side
+/// behind its request still gets what is there.
+const FIRST: Duration = Duration::from_secs(1);
 /// Shortest and longest pause before another try, in microseconds.
 const PAUSE_MIN: u64 = 2_000;
 const PAUSE_MAX: u64 = 100_000;
@@ -59,6 +62,14 @@ async fn slot(operation: &Operation) -> Result<u16, ProxyError> {
         Told::NoKey => Err(ProxyError::KeysUnknown),
         Told::Nothing => keys::slot(operation).await,
     }
+}
+
+/// The node ended the wait for a reason of its own: its role changed, or somebody, perhaps we, said CLIENT
+/// UNBLOCK there. Other words behind the same code are about the key, and the client's.
+pub(super) fn is_unblocked(frame: &[u8]) -> bool {
+    [&b"-UNBLOCKED force unblock"[..], b"-UNBLOCKED client unblocked"]
+        .iter()
+        .any(|text| frame.starts_with(text))
 }
 
 /// Where the next try goes.
@@ -100,10 +111,11 @@ impl Wait<'_> {
         let operation = self.operation;
         let mut pause = 0;
         loop {
+            let grace = if self.tries == 0 { FIRST } else { Duration::ZERO };
             let way = tokio::select! {
                 biased;
                 way = self.line(pause) => Ok(way?),
-                ending = operation.ending() => Err(ending),
+                ending = operation.ending_and(grace) => Err(ending),
             };
             let (line, asking) = match way {
                 Ok(way) => way,
@@ -207,7 +219,7 @@ impl Wait<'_> {
     /// What a reply means for us.
     async fn judge(&mut self, line: Line, frame: Vec<u8>) -> Result<Try, ProxyError> {
         let (ended, worker) = (self.operation.ended(), &self.operation.worker);
-        let unblocked = frame.starts_with(b"-UNBLOCKED ");
+        let unblocked = is_unblocked(&frame);
         let redirect = redirect::parse(&frame);
         if let Some(ending) = ended.filter(|_| unblocked || redirect.is_some()) {
             return self.ended(ending).await.map(Try::Done);
@@ -222,6 +234,10 @@ impl Wait<'_> {
         let again = match redirect {
             None => {
                 self.operation.note_write(self.slot, line.node);
+                if self.operation.command.is_read_only() {
+                    // Nobody keeps track of what is read on a line.
+                    self.operation.session.inner().distrust_reads();
+                }
                 None
             }
             Some(redirect) => self.follow(&redirect, &line)?,

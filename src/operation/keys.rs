@@ -46,7 +46,7 @@ async fn ask(operation: &Operation, question: &[u8]) -> Result<Bytes, ProxyError
             Ok(answer) => return Ok(answer),
             Err(CallError::Unsent | CallError::Lost | CallError::NoNode) => {}
             Err(CallError::TooLarge) => return Err(ProxyError::KeysUnknown),
-            Err(error @ CallError::QueueFull) => return Err(error.into()),
+            Err(error @ (CallError::QueueFull | CallError::Late)) => return Err(error.into()),
         }
     }
     Err(ProxyError::LostUnsent)

@@ -17,19 +17,33 @@ use smallvec::SmallVec;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+mod administration;
 pub mod ask;
 mod block;
+mod broadcast;
+mod census;
+mod cursor;
 pub mod ending;
+pub mod everyone;
+mod flush;
+mod info;
 mod keys;
 mod keyspace;
 mod last_ids;
+mod latency;
+mod leaving;
+mod memory;
 pub mod monitor;
+mod scan;
+mod scripts;
 mod timeout;
+mod tree;
 mod visit;
 mod wait;
 pub mod watch;
 
 use self::ending::Ending;
+use self::everyone::EveryoneKind;
 use crate::backend::ticket::{Aim, Errand, NO_SLOT, Parcel};
 use crate::command::{Command, CommandClass};
 use crate::error::ProxyError;
@@ -45,8 +59,8 @@ use crate::worker::outgoing::LARGE;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OperationKind {
-    /// DBSIZE.
-    Dbsize,
+    /// INFO, where it shows something of the nodes' data.
+    Info,
     /// WATCH.
     Watch,
     /// UNWATCH, after a WATCH.
@@ -67,13 +81,16 @@ pub enum OperationKind {
     Subscribe,
     /// PUBSUB.
     Pubsub,
+    /// What concerns all keys, or all nodes.
+    #[serde(untagged)]
+    Everyone(EveryoneKind),
 }
 
 impl OperationKind {
     /// How such a command is handled, for the table of commands.
     pub fn words(self) -> &'static str {
         match self {
-            Self::Dbsize | Self::Pubsub | Self::Monitor => "all shards",
+            Self::Everyone(_) | Self::Info | Self::Pubsub | Self::Monitor => "all shards",
             Self::Subscribe => "shared subscription",
             Self::AskKeys => "route by key, asked for",
             Self::Watch | Self::Unwatch | Self::Exec | Self::Block | Self::Wait | Self::Tracking => {
@@ -151,6 +168,8 @@ pub struct Operation {
     pub command: &'static Command,
     /// The version the reply has to have.
     pub resp: Resp,
+    /// When the request came, on the worker's clock.
+    pub arrived: u64,
     seq: u32,
     progress: Rc<Progress>,
 }
@@ -173,6 +192,7 @@ pub fn start(
         request: OwnedRequest::new(args),
         command,
         resp: inner.client.resp,
+        arrived: session.worker().clock.now(),
         seq,
         progress: Rc::clone(&progress),
     };
@@ -189,7 +209,7 @@ async fn run(operation: Operation, kind: OperationKind) {
             Ok(slot) => return operation.go_on(slot),
             Err(error) => Err(error),
         },
-        OperationKind::Dbsize => keyspace::dbsize(&operation).await,
+        OperationKind::Info => info::info(&operation).await,
         OperationKind::Watch => watch::watch(&operation).await,
         OperationKind::Unwatch => watch::unwatch(&operation).await,
         OperationKind::Exec => {
@@ -197,7 +217,9 @@ async fn run(operation: Operation, kind: OperationKind) {
             watch::exec(&operation).await
         }
         OperationKind::Block => {
-            operation.session.inner().distrust_reads();
+            if operation.command.is_read_only() {
+                operation.session.inner().distrust_reads();
+            }
             block::block(&operation).await
         }
         OperationKind::Wait => wait::wait(&operation).await,
@@ -205,6 +227,7 @@ async fn run(operation: Operation, kind: OperationKind) {
         OperationKind::Pubsub => crate::pubsub::inspect::pubsub(&operation).await,
         OperationKind::Monitor => monitor::monitor(&operation).await,
         OperationKind::Tracking => crate::tracking::switch(&operation).await,
+        OperationKind::Everyone(kind) => Box::pin(everyone::run(&operation, kind)).await,
     };
     operation.finish(reply);
 }
@@ -246,6 +269,13 @@ impl Operation {
     /// From now on it may have had an effect: what ends it says so.
     pub fn mark_sent(&self) {
         self.progress.sent.set(true);
+    }
+
+    /// What it answers with is no reply but a push: the client gets it whatever CLIENT REPLY says.
+    pub fn is_heard(&self) {
+        if let Some(cell) = self.session.inner().pending.cell(self.seq) {
+            cell.frames = 1;
+        }
     }
 
     /// From now on `request-deadline` does not end it.

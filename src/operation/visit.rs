@@ -12,12 +12,11 @@ use bytes::Bytes;
 use super::Operation;
 use super::ending::Ending;
 use crate::backend::handshake::push_command;
-use crate::backend::line::Line;
+use crate::backend::line::{Line, LineLost};
 use crate::backend::ticket::NO_SLOT;
 use crate::topology::node::NodeId;
+use crate::worker::clock::micros;
 
-/// How long a node may take to end a wait, in microseconds; then the line is closed instead.
-const ENDING: u64 = 2_000_000;
 /// Pause before a node is asked again to end a wait it does not know of: the request may not have arrived yet.
 const PAUSE: Duration = Duration::from_millis(5);
 /// A wait younger than this may have its reply on the way when its client is found gone: a client that closes
@@ -100,17 +99,20 @@ impl Operation {
             let adopted = worker.adopted.notified();
             tokio::select! {
                 biased;
-                frame = line.reply() => match frame {
-                    Ok(frame) if before.len() < stay.before => before.push(frame),
-                    Ok(frame) => return End::Reply(frame),
-                    Err(_) => return End::Lost,
+                frame = next(line, why.is_some()) => match frame {
+                    Ok(None) => {}
+                    Ok(Some(frame)) if before.len() < stay.before => before.push(frame),
+                    Ok(Some(frame)) => return End::Reply(frame),
+                    Err(LineLost) => return End::Lost,
                 },
                 ending = self.ending(), if !is_ended(told) && !is_ended(why) => {
                     let now = worker.clock.tick();
                     if ending == Ending::Gone && now - since >= YOUNG {
                         return End::Lost;
                     }
-                    until = Some(until.unwrap_or(u64::MAX).min(now + ENDING));
+                    // A node that takes longer is a silent one: the line is closed instead.
+                    let silence = micros(worker.limits.silence);
+                    until = Some(until.unwrap_or(u64::MAX).min(now.saturating_add(silence)));
                     (why, asking) = (Some(Why::Ended(ending)), None);
                 }
                 done = answered(&mut asking) => {
@@ -147,7 +149,7 @@ impl Operation {
         let how = if error { "ERROR" } else { "TIMEOUT" };
         push_command(&mut request, &["CLIENT", "UNBLOCK", &id.to_string(), how]);
         loop {
-            match self.ask(node, &request).await {
+            match self.inquire(node, &request).await {
                 Ok(reply) if reply.as_ref() == b":1\r\n" => return true,
                 Ok(reply) if reply.as_ref() == b":0\r\n" => tokio::time::sleep(PAUSE).await,
                 _ => return false,
@@ -168,6 +170,15 @@ impl Operation {
 
 fn is_ended(why: Option<Why>) -> bool {
     matches!(why, Some(Why::Ended(_)))
+}
+
+/// The next reply; `None` once the connection's number was read, where that is what is needed first.
+async fn next(line: &mut Line, id_first: bool) -> Result<Option<Bytes>, LineLost> {
+    if id_first && line.owes_id() {
+        line.introduction().await?;
+        return Ok(None);
+    }
+    line.reply().await.map(Some)
 }
 
 async fn answered(asking: &mut Option<Asking<'_>>) -> bool {

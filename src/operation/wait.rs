@@ -12,11 +12,13 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::Operation;
+use super::block::is_unblocked;
 use super::ending::Ending;
 use super::timeout::{Patience, Timeout};
 use super::visit::{End, Stay};
 use crate::backend::line::LineError;
 use crate::backend::ticket::NO_SLOT;
+use crate::command::local;
 use crate::error::ProxyError;
 use crate::protocol::encode;
 use crate::protocol::reply::integer;
@@ -39,7 +41,8 @@ enum Said {
 pub async fn wait(operation: &Operation) -> Result<Vec<u8>, ProxyError> {
     let (args, worker) = (operation.request.args(), &operation.worker);
     let timeout = Timeout::of(operation.command, &args);
-    let wanted: Counts = args.iter().skip(1).take(args.len().saturating_sub(2)).filter_map(number).collect();
+    let wanted: Counts =
+        args.iter().skip(1).take(args.len().saturating_sub(2)).filter_map(local::integer).collect();
     let valid = wanted.len() + 2 == args.len() && timeout.patience != Patience::Unknown;
     let nothing: Counts = wanted.iter().map(|_| 0).collect();
     operation.wait_for_ever();
@@ -119,7 +122,7 @@ async fn ask(
         End::Late => return Err(ProxyError::DeadlineSent),
         End::Lost => return Ok(Said::Counts(nothing.clone())),
     };
-    let unblocked = frame.starts_with(b"-UNBLOCKED ");
+    let unblocked = is_unblocked(&frame);
     if operation.ended().is_none() && !unblocked {
         worker.give_back(line);
     }
@@ -143,10 +146,6 @@ fn counts(frame: &[u8]) -> Option<Counts> {
 
 fn smaller(a: &Counts, b: &Counts) -> Counts {
     a.iter().zip(b).map(|(&a, &b)| a.min(b)).collect()
-}
-
-fn number(text: &[u8]) -> Option<i64> {
-    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 fn reply(counts: &Counts) -> Vec<u8> {

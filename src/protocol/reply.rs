@@ -123,22 +123,43 @@ impl ReplyScanner {
 
 /// Calls `each` with every element of a whole array reply; false if `frame` is not an array of exactly
 /// `count` elements.
-pub fn array_elements(frame: &[u8], count: usize, mut each: impl FnMut(usize, usize, usize)) -> bool {
-    if frame.first() != Some(&b'*') {
-        return false;
-    }
-    let Line::Number(n, mut pos) = read_length(frame, 1) else { return false };
-    if usize::try_from(n) != Ok(count) {
-        return false;
-    }
+pub fn array_elements(frame: &[u8], count: usize, each: impl FnMut(usize, usize, usize)) -> bool {
+    let right = matches!(list_head(frame), Some((b'*', n, _)) if n == count);
+    right && list_elements(frame, each).is_some()
+}
+
+/// Kind (`*`, `~` or `>`), number of elements and length of the header of a whole list reply; `None` if it is
+/// none, or null.
+pub fn list_head(frame: &[u8]) -> Option<(u8, usize, usize)> {
+    let kind = *frame.first().filter(|kind| b"*~>".contains(kind))?;
+    let Line::Number(n, start) = read_length(frame, 1) else { return None };
+    Some((kind, usize::try_from(n).ok()?, start))
+}
+
+/// Calls `each` with index, place and length of every element of a whole list reply; how many there are, `None`
+/// if it is no list.
+pub fn list_elements(frame: &[u8], mut each: impl FnMut(usize, usize, usize)) -> Option<usize> {
+    let (_, count, mut pos) = list_head(frame)?;
     let mut scanner = ReplyScanner::new();
     for index in 0..count {
         scanner.reset();
-        let Some(Ok(Some(len))) = frame.get(pos..).map(|rest| scanner.scan(rest)) else { return false };
+        let len = scanner.scan(frame.get(pos..)?).ok()??;
         each(index, pos, len);
         pos += len;
     }
-    pos == frame.len()
+    (pos == frame.len()).then_some(count)
+}
+
+/// The bytes of a whole bulk, verbatim or simple string; `None` for anything else, and for null.
+pub fn string(frame: &[u8]) -> Option<&[u8]> {
+    if let Some(text) = frame.strip_prefix(b"+") {
+        return text.strip_suffix(b"\r\n");
+    }
+    let kind = *frame.first().filter(|kind| b"$=".contains(kind))?;
+    let Line::Number(len, start) = read_length(frame, 1) else { return None };
+    let text = frame.get(start..start.checked_add(usize::try_from(len).ok()?)?)?;
+    // `txt:` in front of the text.
+    if kind == b'=' { text.get(4..) } else { Some(text) }
 }
 
 /// The elements of a whole array reply; the content of those that are bulk strings with the header. `None` if

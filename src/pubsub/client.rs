@@ -9,12 +9,14 @@ use smallvec::SmallVec;
 
 use super::topic::{Topic, Trouble};
 use super::{Act, Kind, Name, PubSubCommand, hub};
+use crate::backend::ticket::NO_SLOT;
 use crate::command::{Command, Handling};
 use crate::error::ProxyError;
 use crate::operation::{self, Operation, OperationKind};
 use crate::protocol::encode;
 use crate::protocol::request::Args;
 use crate::session::dispatch::Frame;
+use crate::session::pending::CellState;
 use crate::session::state::{Resp, SessionMode};
 use crate::session::{Session, SessionInner};
 use crate::worker::WorkerContext;
@@ -67,19 +69,30 @@ pub fn handle(
     args: &Args<'_>,
 ) {
     match what.act() {
-        Act::Publish(kind) => super::publish::publish(session, inner, (command, kind), frame, args),
+        Act::Publish(_) => super::publish::publish(session, inner, command, frame, args),
         Act::Leave(kind) => {
             let frames = leave(session, inner, kind, args);
-            inner.reply(session, command.class, &frames);
+            confirm(session, inner, command, &frames);
         }
         Act::Join(kind) => match ready(session, inner, kind, args) {
             Some(topics) => {
                 let frames = join(session, inner, kind, &topics);
-                inner.reply(session, command.class, &frames);
+                confirm(session, inner, command, &frames);
             }
             None => operation::start(session, inner, (command, OperationKind::Subscribe), args),
         },
     }
+}
+
+/// Confirmations are pushes: CLIENT REPLY does not hold them back, and their place is still that of a reply.
+fn confirm(session: &Rc<Session>, inner: &mut SessionInner, command: &'static Command, frames: &[u8]) {
+    let seq = inner.expect(session, command, NO_SLOT, CellState::Waiting);
+    if let Some(cell) = inner.pending.cell(seq) {
+        cell.frames = 1;
+    }
+    let SessionInner { pending, out, .. } = inner;
+    pending.answer(seq, frames, out, &session.worker().pool);
+    inner.settled_one(session, session.worker());
 }
 
 /// The topics, if all of them stand and the client is owed nothing that must come before their messages.
@@ -311,6 +324,7 @@ pub async fn subscribe(operation: &Operation) -> Result<Vec<u8>, ProxyError> {
             Err(Failed::NoNode) => return Err(ProxyError::ClusterDown),
         }
     }
+    operation.is_heard();
     let topics: Vec<Rc<Topic>> = wanted.iter().map(|interest| Rc::clone(&interest.topic)).collect();
     Ok(join(session, &mut session.inner(), kind, &topics))
 }

@@ -102,10 +102,10 @@ impl Counts {
         sum
     }
 
-    /// How many different patterns clients of this process are subscribed to.
-    pub fn patterns(&self) -> usize {
-        let patterns = self.names.get(Kind::Pattern.index());
-        patterns.map_or(0, |patterns| patterns.iter().filter(|entry| entry.clients > 0).count())
+    /// How many different channels or patterns clients of this process are subscribed to.
+    pub fn names(&self, kind: Kind) -> usize {
+        let names = self.names.get(kind.index());
+        names.map_or(0, |names| names.iter().filter(|entry| entry.clients > 0).count())
     }
 
     /// How many different patterns this process is subscribed to at `node`.
@@ -140,7 +140,7 @@ mod tests {
             (counts.beyond(Kind::Channel, b"other", A), counts.beyond(Kind::Shard, b"news", A)),
             (0, 0)
         );
-        assert_eq!((counts.patterns(), counts.patterns_at(A), counts.patterns_at(B)), (1, 0, 1));
+        assert_eq!((counts.names(Kind::Pattern), counts.patterns_at(A), counts.patterns_at(B)), (1, 0, 1));
         assert_eq!(counts.of(Kind::Channel, b"news").links_at(A), 2);
         for _ in 0..3 {
             counts.client(Kind::Channel, &channel, false);

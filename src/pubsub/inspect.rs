@@ -77,7 +77,7 @@ fn subscribers(operation: &Operation, said: &[Said], kind: Kind) -> Option<Vec<u
 /// How many different patterns. A pattern that several nodes know of counts once only if it is ours.
 fn patterns(operation: &Operation, said: &[Said]) -> Option<Vec<u8>> {
     let counts = &operation.worker.process.pubsub;
-    let mut sum = counts.patterns() as i64;
+    let mut sum = counts.names(Kind::Pattern) as i64;
     for (node, reply) in said {
         sum += (integer(reply)? - counts.patterns_at(*node) as i64).max(0);
     }

@@ -1,39 +1,52 @@
 //! PUBLISH and SPUBLISH: to the owner of the channel's slot, as a command with a key. A node counts receivers by
 //! connection; a client wants to know how many there are, so that this process' own connections are taken out of
-//! the count and its clients put in.
+//! the node's count and its clients put in.
 
 use std::rc::Rc;
 
-use super::Kind;
-use crate::command::Command;
+use super::{Kind, PubSubCommand};
+use crate::command::{Command, Handling, Lookup};
+use crate::protocol::Limits;
+use crate::protocol::encode;
+use crate::protocol::reply::integer;
 use crate::protocol::request::Args;
-use crate::reply::splice::Splice;
+use crate::protocol::scan::{RequestScanner, Scanned};
 use crate::router::slot::slot_of;
 use crate::session::dispatch::Frame;
-use crate::session::pending::CellState;
 use crate::session::{Session, SessionInner, route};
+use crate::topology::node::NodeId;
+use crate::worker::WorkerContext;
 
 /// Sends a message on its way.
 pub fn publish(
     session: &Rc<Session>,
     inner: &mut SessionInner,
-    (command, kind): (&'static Command, Kind),
+    command: &'static Command,
     frame: Frame<'_>,
     args: &Args<'_>,
 ) {
-    let channel = args.at(1);
-    let slot = slot_of(channel);
-    let worker = session.worker();
-    let counts = &worker.process.pubsub;
-    let beyond = if counts.is_idle() {
-        0
-    } else {
-        let owner = worker.table.borrow().primary(slot);
-        owner.map_or(0, |owner| counts.beyond(kind, channel, owner))
+    let receivers = !session.worker().process.pubsub.is_idle();
+    route::forward(session, inner, command, frame, (slot_of(args.at(1)), receivers));
+}
+
+/// The reply of `node` to this request with clients counted instead of connections; `None` where that is the
+/// same, or no count.
+#[cold]
+pub fn recount(worker: &WorkerContext, node: NodeId, request: &[u8], reply: &[u8]) -> Option<Vec<u8>> {
+    let count = integer(reply)?;
+    let mut scanner = RequestScanner::default();
+    let Ok(Scanned::Request(_)) = scanner.scan(request, &Limits::unlimited(), true) else { return None };
+    let args = Args::new(request, scanner.spans());
+    let Lookup::Found(command) = worker.commands.lookup(&args) else { return None };
+    let kind = match command.handling {
+        Handling::PubSub(PubSubCommand::Publish) => Kind::Channel,
+        Handling::PubSub(PubSubCommand::Spublish) => Kind::Shard,
+        _ => return None,
     };
-    let state = match beyond {
-        0 => CellState::Waiting,
-        beyond => CellState::Splicing(Box::new(Splice::count(beyond))),
-    };
-    route::forward(session, inner, command, frame, (slot, state));
+    let beyond = worker.process.pubsub.beyond(kind, args.at(1), node);
+    (beyond != 0).then(|| {
+        let mut out = Vec::new();
+        encode::integer(&mut out, count.saturating_add(beyond).max(0));
+        out
+    })
 }

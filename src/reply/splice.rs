@@ -1,27 +1,20 @@
-//! Changes a node's reply where a part of the truth is ours. Puts replies of our own between the elements of an
-//! EXEC reply: commands that the proxy answers itself are not in what the node was sent. Corrects the count
-//! PUBLISH answers with. An EXEC that answers null, and an error, pass as they are. Pure.
+//! Puts replies of our own between the elements of an EXEC reply: commands that the proxy answers itself
+//! are not in what the node was sent. An EXEC that answers null or an error passes as it is. Pure.
 
 use crate::protocol::encode;
-use crate::protocol::reply::{array_elements, integer};
+use crate::protocol::reply::array_elements;
 
 /// Replies of our own, by their place in the transaction.
 #[derive(Debug)]
 pub struct Splice {
     total: usize,
     own: Vec<(usize, Vec<u8>)>,
-    beyond: i64,
 }
 
 impl Splice {
     /// For a transaction of `total` commands.
     pub fn new(total: usize) -> Self {
-        Self { total, own: Vec::new(), beyond: 0 }
-    }
-
-    /// For a reply that counts: so many more (or less, below zero) than the node knows.
-    pub fn count(beyond: i64) -> Self {
-        Self { total: 0, own: Vec::new(), beyond }
+        Self { total, own: Vec::new() }
     }
 
     /// The reply to command `index`; to be added in order.
@@ -36,11 +29,6 @@ impl Splice {
 
     /// The whole reply, made of the node's; `None` when the node's is to be passed on as it is.
     pub fn apply(&self, frame: &[u8]) -> Option<Vec<u8>> {
-        if self.beyond != 0 {
-            let mut out = Vec::new();
-            encode::integer(&mut out, integer(frame)?.saturating_add(self.beyond).max(0));
-            return Some(out);
-        }
         let sent = self.total.checked_sub(self.own.len())?;
         let mut elements = Vec::with_capacity(sent);
         if !array_elements(frame, sent, |_, start, len| elements.push((start, len))) {
@@ -74,16 +62,6 @@ mod tests {
         assert_eq!(whole.as_deref(), Some(&b"*4\r\n+PONG\r\n*1\r\n:1\r\n$1\r\nx\r\n-ERR x\r\n"[..]));
         for other in [&b"*-1\r\n"[..], b"_\r\n", b"-EXECABORT x\r\n", b"*1\r\n:1\r\n"] {
             assert_eq!(splice.apply(other), None);
-        }
-    }
-
-    #[test]
-    fn counts_are_corrected() {
-        for (beyond, frame, expected) in
-            [(2, ":1\r\n", Some(":3\r\n")), (-3, ":1\r\n", Some(":0\r\n")), (1, "-ERR x\r\n", None)]
-        {
-            let whole = Splice::count(beyond).apply(frame.as_bytes());
-            assert_eq!(whole.as_deref(), expected.map(str::as_bytes));
         }
     }
 

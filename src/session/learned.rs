@@ -4,7 +4,6 @@
 
 use std::rc::Rc;
 
-use super::cell::CellState;
 use super::dispatch::Frame;
 use super::route::{CrossSlot, common_slot, forward};
 use super::{Session, SessionInner};
@@ -57,7 +56,7 @@ pub fn route(
         Told::Slot(_) if command.flags.has(Flags::BLOCKING) => {
             operation::start(session, inner, (command, OperationKind::Block), args);
         }
-        Told::Slot(slot) => forward(session, inner, command, frame, (slot, CellState::Waiting)),
+        Told::Slot(slot) => forward(session, inner, command, frame, (slot, false)),
         Told::CrossSlot => inner.reply_error(session, ProxyError::CrossSlot),
         Told::NoKey => inner.reply_error(session, ProxyError::KeysUnknown),
         // What any server would say of it, whatever else it says.

@@ -5,17 +5,18 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::cell::CellState;
 use super::dispatch::Frame;
 use super::state::Replies;
 use super::{OTHER_LANE, Session, SessionInner};
 use crate::backend::ticket::NO_SLOT;
 use crate::command::learned::key_question;
-use crate::command::local::{After, Facts, Gauges, LocalEnv};
+use crate::command::local::{After, Facts, Gauges, LocalEnv, inform};
 use crate::command::{Command, CommandTable, LearnedTable, LocalCommand};
 use crate::config::Secret;
 use crate::error::ProxyError;
+use crate::operation::OperationKind;
 use crate::protocol::request::Args;
+use crate::pubsub::Kind;
 use crate::telemetry::CloseReason;
 use crate::worker::WorkerContext;
 use crate::worker::mailbox::Process;
@@ -45,13 +46,17 @@ pub fn answer(
             inner.closing = Some(CloseReason::Quit);
             inner.wake();
         }
+        After::Inform => {
+            let kind = OperationKind::Info;
+            crate::operation::start(session, inner, (command, kind), args);
+        }
         After::Describe => {
             inner.describe(worker, &mut frame);
             inner.reply(session, command.class, &frame);
         }
         After::AskNode => {
             let frame = Frame { bytes: args.frame(), shared: None };
-            super::route::forward(session, inner, key_question(), frame, (NO_SLOT, CellState::Waiting));
+            super::route::forward(session, inner, key_question(), frame, (NO_SLOT, false));
         }
         After::Clients(request) => super::clients::start(session, inner, command, request),
         After::Replies(wanted) => {
@@ -69,7 +74,7 @@ pub fn answer(
             inner.reply(session, command.class, &frame);
         }
     }
-    if inner.client.resp != resp && inner.subscriptions.is_some() {
+    if inner.client.resp != resp {
         inner.hold_pushes();
     }
     worker.pool.give(frame);
@@ -100,6 +105,7 @@ pub fn answer_queued(
     let env = environment(worker, &learned);
     match crate::command::local::reply(&env, &mut inner.client, local, args, &mut frame) {
         After::Describe => inner.describe(worker, &mut frame),
+        After::Inform => inform(&env, inner.client.resp, args, None, &mut frame),
         After::AskNode => {
             let text =
                 "ERR slotway: the keys of a learned command are a node's to tell, outside a transaction";
@@ -110,7 +116,8 @@ pub fn answer_queued(
     frame
 }
 
-fn environment<'a>(worker: &'a WorkerContext, learned: &'a LearnedTable) -> LocalEnv<'a> {
+/// What local replies need to know of this worker and its process.
+pub fn environment<'a>(worker: &'a WorkerContext, learned: &'a LearnedTable) -> LocalEnv<'a> {
     let config = &worker.process.config;
     let password = config.client_password.as_ref().map(Secret::expose);
     LocalEnv { table: worker.commands, learned, config, password, facts: &*worker.process }
@@ -150,6 +157,11 @@ impl Facts for Process {
             rates: self.rates(),
             workers: self.workers.len(),
             slots_covered: self.topology.slots_covered(),
+            blocked_clients: self.workers.iter().map(|worker| worker.snapshot.blocked()).sum(),
+            tracking_clients: self.tracking.load(Ordering::Relaxed),
+            channels: self.pubsub.names(Kind::Channel),
+            patterns: self.pubsub.names(Kind::Pattern),
+            shard_channels: self.pubsub.names(Kind::Shard),
         }
     }
 

@@ -18,7 +18,10 @@ pub fn take(
     frame: Frame<'_>,
     args: &Args<'_>,
 ) -> bool {
-    inner.arm_caching(command);
+    // What CLIENT CACHING says holds for a transaction as a whole.
+    if inner.client.mode != SessionMode::Multi || command.name == "exec" {
+        inner.arm_caching(command);
+    }
     match inner.client.mode {
         SessionMode::Multi => {
             let at_once = matches!(

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::dispatch::Frame;
 use super::pending::CellState;
 use super::{OTHER_LANE, Session, SessionInner};
-use crate::backend::ticket::{Errand, NO_SLOT};
+use crate::backend::ticket::{Beside, Errand, NO_SLOT};
 use crate::command::{Command, KeyRule, SplitKind, find_keys};
 use crate::error::ProxyError;
 use crate::protocol::request::Args;
@@ -37,20 +37,23 @@ pub fn route(
             Err(CrossSlot) => return inner.reply_error(session, ProxyError::CrossSlot),
         },
     };
-    forward(session, inner, command, frame, (slot, CellState::Waiting));
+    forward(session, inner, command, frame, (slot, false));
 }
 
-/// Gives the request a cell in this state and sends it to the owner of `slot`.
+/// Gives the request a cell and sends it to the owner of `slot`. `receivers`: as in `Errand`.
 #[inline]
 pub fn forward(
     session: &Rc<Session>,
     inner: &mut SessionInner,
     command: &'static Command,
     frame: Frame<'_>,
-    (slot, state): (u16, CellState),
+    (slot, receivers): (u16, bool),
 ) {
-    let seq = inner.expect(session, command, slot, state);
-    let errand = Errand::new(session, seq, slot, command, inner.client.resp);
+    let seq = inner.expect(session, command, slot, CellState::Waiting);
+    let mut errand = Errand::new(session, seq, slot, command, inner.client.resp);
+    if receivers {
+        errand.beside = Beside::Receivers;
+    }
     let worker = session.worker();
     match frame.shared {
         Some(bytes) if bytes.len() >= worker.limits.dedicated_request => {
@@ -111,7 +114,7 @@ pub fn split(
     let worker = session.worker();
     let step = if kind == SplitKind::AllOk { 2 } else { 1 };
     let plan = match split_keys(args, step) {
-        Split::OneSlot(slot) => return forward(session, inner, command, frame, (slot, CellState::Waiting)),
+        Split::OneSlot(slot) => return forward(session, inner, command, frame, (slot, false)),
         Split::Parts(_) if !worker.limits.multi_key_split => {
             return inner.reply_error(session, ProxyError::CrossSlot);
         }

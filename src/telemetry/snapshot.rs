@@ -106,6 +106,11 @@ impl Snapshot {
         Traffic { commands, bytes_in, bytes_out }
     }
 
+    /// Clients that wait in a blocking command, as of the last publish.
+    pub fn blocked(&self) -> u64 {
+        self.totals.words().nth(word::BLOCKED).map_or(0, |word| word.load(Ordering::Relaxed))
+    }
+
     /// Adds how often each command was received, by `CommandId`.
     pub fn add_commands(&self, sums: &mut [u64]) {
         add(self.totals.words().skip(word::COMMANDS), sums);

@@ -102,6 +102,8 @@ pub(crate) struct AgreedShard {
     pub primary: String,
     pub replicas: Vec<String>,
     pub ranges: Vec<(u16, u16)>,
+    /// Highest config epoch of its claims.
+    pub epoch: u64,
 }
 
 // === impl Agreed ===
@@ -135,16 +137,18 @@ impl Agreed {
         let mut shards: Vec<AgreedShard> = Vec::new();
         let mut place: BTreeMap<&str, usize> = BTreeMap::new();
         for slot in 0..SLOTS as u16 {
-            let Some((id, _)) = self.owner(usize::from(slot)).filter(|(id, _)| take(id)) else {
+            let Some((id, epoch)) = self.owner(usize::from(slot)).filter(|(id, _)| take(id)) else {
                 continue;
             };
             let at = *place.entry(id).or_insert_with(|| {
                 let (primary, replicas) = (id.to_owned(), self.replicas_of(id));
-                shards.push(AgreedShard { primary, replicas, ranges: Vec::new() });
+                let epoch = self.nodes.get(id).map_or(0, |node| node.config_epoch);
+                shards.push(AgreedShard { primary, replicas, ranges: Vec::new(), epoch });
                 shards.len() - 1
             });
             if let Some(shard) = shards.get_mut(at) {
                 extend(&mut shard.ranges, slot);
+                shard.epoch = shard.epoch.max(epoch);
             }
         }
         shards

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{mpsc, watch};
 
+use super::claims::Claims;
 use super::heard::Heard;
 use super::node::{Node, NodeId};
 use super::snapshot::Snapshot;
@@ -50,6 +51,7 @@ pub(crate) type Members = HashMap<String, Vec<(u16, NodeId)>>;
 pub struct Topology {
     pub(crate) cell: Arc<ArcSwap<SlotTable>>,
     pub(crate) members: ArcSwap<Members>,
+    pub(crate) claims: ArcSwap<Claims>,
     generation: watch::Sender<u64>,
     rounds_started: AtomicU64,
     rounds_finished: AtomicU64,
@@ -70,6 +72,7 @@ impl Topology {
         let topology = Self {
             cell: Arc::new(ArcSwap::from_pointee(SlotTable::empty())),
             members: ArcSwap::default(),
+            claims: ArcSwap::default(),
             generation: watch::Sender::new(0),
             rounds_started: AtomicU64::new(0),
             rounds_finished: AtomicU64::new(0),
@@ -127,6 +130,11 @@ impl Topology {
     pub fn node_by_addr(&self, host: &str, port: u16) -> Option<NodeId> {
         let members = self.members.load();
         members.get(host)?.iter().find(|(p, _)| *p == port).map(|(_, id)| *id)
+    }
+
+    /// Who claims slots under which config epoch, as last agreed; stored before the table it belongs to.
+    pub fn claims(&self) -> Arc<Claims> {
+        self.claims.load_full()
     }
 
     /// A complete table (all slots, or the cluster itself says that it is ok) was loaded once.

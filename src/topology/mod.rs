@@ -44,7 +44,9 @@
 //! suspicion: it stays. A node's address is what most *other* nodes say, for a pod that was moved
 //! may not know its new address.
 
+pub mod claims;
 pub mod node;
+pub mod own;
 pub mod table;
 
 mod agreed;

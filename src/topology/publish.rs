@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::agreed::{Agreed, Ignored};
+use super::claims::{Claims, ShardClaim};
 use super::handle::{Members, Topology};
 use super::node::NodeId;
 use super::registry::NodeRegistry;
@@ -40,6 +41,7 @@ impl Publisher {
     ) -> (bool, HashMap<NodeId, Wanted>) {
         let members = self.intern_members(agreed, now);
         let (shards, ranges) = self.shards(agreed);
+        shared.claims.store(Arc::new(self.claims(agreed)));
         let wanted = self.wanted(agreed);
         let ids: HashSet<NodeId> = members.values().flatten().map(|(_, id)| *id).collect();
         self.registry.set_members(&ids, now);
@@ -103,6 +105,27 @@ impl Publisher {
             shards.push(Shard { primary, replicas });
         }
         (shards, ranges)
+    }
+
+    fn claims(&self, agreed: &Agreed) -> Claims {
+        let shards = agreed.shards();
+        let claims: Vec<ShardClaim> = shards
+            .iter()
+            .filter_map(|shard| {
+                let node = self.find(agreed, &shard.primary)?;
+                Some(ShardClaim { node, id: shard.primary.clone(), epoch: shard.epoch })
+            })
+            .collect();
+        let complete = agreed.unowned().is_empty() && agreed.unserved().is_empty();
+        Claims {
+            complete: complete && claims.len() == shards.len(),
+            shards: claims,
+            members: agreed
+                .nodes
+                .keys()
+                .filter_map(|id| Some((id.clone(), self.find(agreed, id)?)))
+                .collect(),
+        }
     }
 
     /// Every node that may get traffic, and the replicas of failed primaries: one of those will be

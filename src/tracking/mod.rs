@@ -170,7 +170,9 @@ impl WorkerContext {
         };
         match redirect {
             None => {
-                session.push(&mut PushFrame::new(push, 1));
+                if session.inner().client.resp == Resp::V3 {
+                    session.push(&mut PushFrame::new(push, 1));
+                }
             }
             Some(id) if id == session.id => session.hear_invalidation(push, keys),
             Some(id) => {

@@ -71,7 +71,7 @@ fn parse_options(args: &Args<'_>, exists: impl Fn(u64) -> bool) -> Result<Tracki
                 if asked.redirect.is_some() {
                     return Err("ERR A client can only redirect to a single other client".to_owned());
                 }
-                let id = rest.next().and_then(|id| std::str::from_utf8(id).ok()?.parse::<i64>().ok());
+                let id = rest.next().and_then(crate::command::local::integer);
                 let id = id.ok_or("ERR value is not an integer or out of range")?;
                 let known = u64::try_from(id).ok().filter(|id| exists(*id));
                 let unknown = "ERR The client ID you want redirect to does not exist";
@@ -168,7 +168,7 @@ impl TrackingOptions {
 /// # Errors
 /// The text of Redis' error.
 pub fn caching(state: Option<&mut TrackingState>, word: &[u8]) -> Result<(), &'static str> {
-    let Some(state) = state.filter(|state| state.options.optin || state.options.optout) else {
+    let Some(state) = state else {
         return Err(
             "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
         );

@@ -72,7 +72,9 @@ fn keys_are_those_of_getkeys() {
         client.send(&bytes);
         for form in batch {
             let theirs = their_keys(client.value());
-            if NOT_IN_SERVER.contains(&form[..2].join("|").to_lowercase().as_str()) {
+            if NOT_IN_SERVER.contains(&form[..2].join("|").to_lowercase().as_str())
+                || NOT_IN_SERVER.contains(&form[0].to_lowercase().as_str())
+            {
                 assert_eq!(theirs, Err("ERR Invalid command specified".into()));
                 continue;
             }

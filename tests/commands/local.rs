@@ -98,6 +98,10 @@ impl Ours {
             LocalEnv { table, learned: &learned, config: &config, password: self.password, facts: &facts };
         let after = local::reply(&env, &mut self.client, local, &args, &mut out);
         let shown = match &after {
+            After::Inform => {
+                local::inform(&env, self.client.resp, &args, None, &mut out);
+                return (out, after);
+            }
             After::Describe => true,
             After::Clients(ClientsRequest::List(filter)) => filter.matches(&self.client),
             _ => return (out, after),
@@ -170,7 +174,6 @@ AUTH default y
 AUTH foo y
 AUTH a b c
 AUTH
-COMMAND COUNT
 COMMAND COUNT x
 COMMAND LIST X
 COMMAND LIST FILTERBY FOO x

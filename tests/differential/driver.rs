@@ -151,12 +151,23 @@ fn framed(args: &[Vec<u8>]) -> Vec<u8> {
     frame(&args.iter().map(Vec::as_slice).collect::<Vec<_>>())
 }
 
-/// The next replies, and whether the connection is still open. Invalidations come when they come.
+/// What comes when it comes: invalidations, messages of one's own publishing, lines of MONITOR.
+fn is_unasked(reply: &[u8]) -> bool {
+    let kinds =
+        ["2\r\n$10\r\ninvalidate", "3\r\n$7\r\nmessage", "3\r\n$8\r\nsmessage", "4\r\n$8\r\npmessage"];
+    let push = reply
+        .strip_prefix(b">")
+        .is_some_and(|rest| kinds.iter().any(|kind| rest.starts_with(kind.as_bytes())));
+    let monitor = reply.starts_with(b"+1") && reply.windows(3).any(|at| at == b" [0");
+    push || monitor
+}
+
+/// The next replies, and whether the connection is still open.
 fn replies(client: &mut Client, count: usize) -> (Vec<Vec<u8>>, bool) {
     let mut all = Vec::new();
     while all.len() < count {
         match client.try_reply() {
-            Ok(reply) if reply.starts_with(b">2\r\n$10\r\ninvalidate") => {}
+            Ok(reply) if is_unasked(&reply) => {}
             Ok(reply) => all.push(reply),
             Err(error) => {
                 let ended = matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset);
@@ -189,7 +200,9 @@ fn judge(
     if let Expected::Error(text) = &sent.expected {
         let start = format!("-{text}").into_bytes();
         let is = got.len() == want.len() && got.iter().all(|reply| reply.starts_with(&start));
-        return (!is).then(|| format!("must be refused with: {text}"));
+        // A mode of the connection may come first, as with a single Redis.
+        let alike = want == got && got.iter().all(|reply| reply.starts_with(b"-"));
+        return (!is && !alike).then(|| format!("must be refused with: {text}"));
     }
     if want.len() != got.len() {
         return Some(format!("{} replies instead of {}", got.len(), want.len()));
@@ -203,7 +216,9 @@ fn judge(
         outcome.differed.extend(name);
     }
     for (want, got) in want.iter().zip(got) {
-        if rule.differs(want, got, whole) && !(sent.movable_keys && malformed(want, got)) {
+        // A script that a failed EVAL brought is known to slotway, not to a single Redis.
+        let known = name.is_some() && want.starts_with(b"-NOSCRIPT");
+        if rule.differs(want, got, whole) && !(sent.movable_keys && malformed(want, got)) && !known {
             return Some(format!("differs ({rule:?})"));
         }
     }

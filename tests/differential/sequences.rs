@@ -8,6 +8,7 @@ use fastrand::Rng;
 use super::arguments::{Form, Made, Shape};
 use super::compare::leaves_chance;
 use super::keys::{self, Kind, SLOTS, Spread};
+use super::talks::{self, ODD_IN_MULTI};
 use super::values::{self, Supplies};
 
 /// One request of a sequence.
@@ -61,29 +62,6 @@ const PER_SEQUENCE: usize = 40;
 /// Commands after which a connection is of no more use to the requests behind it.
 const LAST: &[&str] = &["quit", "monitor", "client|kill", "client|reply", "sync", "psync", "shutdown"];
 
-/// What has no key, or can't be part of a transaction, or is no command.
-const ODD_IN_MULTI: &[&str] = &[
-    "CLIENT GETNAME",
-    "CLIENT SETNAME me",
-    "CLIENT ID",
-    "TIME",
-    "DBSIZE",
-    "KEYS *",
-    "SCAN 0",
-    "FLUSHALL",
-    "CLIENT LIST",
-    "SELECT 0",
-    "SELECT abc",
-    "UNWATCH",
-    "LOLWUT",
-    "COMMAND COUNT",
-    "COMMAND INFO get",
-    "OBJECT HELP",
-    "EVAL return{1,'x'} 0",
-    "PUBLISH nobody x",
-    "SCRIPT EXISTS abc",
-];
-
 /// All sequences of one round.
 pub fn round(shapes: &[Shape], supplies: &Supplies, seed: u64) -> Vec<Sequence> {
     let mut random = Rng::with_seed(seed);
@@ -91,7 +69,7 @@ pub fn round(shapes: &[Shape], supplies: &Supplies, seed: u64) -> Vec<Sequence> 
     for (topic, groups) in TOPICS {
         let mut jobs: Vec<(usize, Form)> = Vec::new();
         let mut last: Vec<(usize, Form)> = Vec::new();
-        for (index, shape) in shapes.iter().enumerate().filter(|(_, shape)| groups.contains(&shape.group)) {
+        for (index, shape) in shapes.iter().enumerate().filter(|(_, shape)| groups.contains(&group(shape))) {
             let list = if LAST.contains(&shape.name) { &mut last } else { &mut jobs };
             list.extend(shape.forms().map(|form| (index, form)));
         }
@@ -106,6 +84,7 @@ pub fn round(shapes: &[Shape], supplies: &Supplies, seed: u64) -> Vec<Sequence> 
             sequences.push(Sequence { name, batch: writer.batch(), requests: writer.requests });
         }
     }
+    sequences.extend(talks::all(shapes, &mut random));
     sequences
 }
 
@@ -162,6 +141,27 @@ impl<'a> Writer<'a> {
                 _ => {}
             }
         }
+        for library in super::values::FUNCTIONS.iter().take(3) {
+            if self.random.bool() {
+                self.plain(
+                    ["FUNCTION", "LOAD", "REPLACE", library].map(|word| word.as_bytes().to_vec()).into(),
+                );
+            }
+        }
+        self.reach();
+    }
+
+    /// The script that reads what it was not given, in all ways; keys that no node has all of.
+    fn reach(&mut self) {
+        let Some(script) = self.supplies.scripts.last().cloned() else { return };
+        let sha = super::sha1::hex(&script).into_bytes();
+        for (name, what) in [("EVAL", &script), ("EVALSHA", &sha), ("EVAL_RO", &script), ("EVALSHA_RO", &sha)]
+        {
+            for other in ["{a}other", "{b}other", "{c}other"] {
+                let words = [name.as_bytes(), what, b"1", b"{tag}none", other.as_bytes()];
+                self.plain(words.iter().map(|word| word.to_vec()).collect());
+            }
+        }
     }
 
     /// One request in the wanted form, and what belongs around it.
@@ -173,7 +173,7 @@ impl<'a> Writer<'a> {
             self.words("PING");
         }
         self.request(index, form);
-        if self.chance(15) {
+        if self.chance(15) && !LAST.contains(&self.shapes[index].name) {
             self.noise();
         }
         if self.shapes[index].name == "client|reply" {
@@ -218,6 +218,9 @@ impl<'a> Writer<'a> {
             let other = self.random.usize(..self.shapes.len());
             let inner = self.shapes[other].make(Form::Any, spread, self.supplies, &mut self.random);
             made.args.extend(inner.args);
+        }
+        if shape.name == "client|tracking" {
+            two_prefixes(&mut made.args);
         }
         self.fill(&made);
         self.companion(shape.name, &made);
@@ -331,6 +334,19 @@ fn is_lexical(args: &[Vec<u8>]) -> bool {
     name.ends_with(b"lex")
         || name == b"zlexcount"
         || args.iter().any(|arg| arg.eq_ignore_ascii_case(b"bylex"))
+}
+
+/// Of more than two prefixes Redis 7.0 says of the second that it overlaps, and then OK: two replies.
+fn two_prefixes(args: &mut Vec<Vec<u8>>) {
+    let places = args.iter().enumerate().filter(|(_, arg)| arg.eq_ignore_ascii_case(b"prefix"));
+    if let Some((third, _)) = places.skip(2).next() {
+        args.truncate(third);
+    }
+}
+
+/// Its group; but who publishes has not subscribed: when one's own messages come is not the same everywhere.
+fn group(shape: &Shape) -> &'static str {
+    if ["publish", "spublish"].contains(&shape.name) { "server" } else { shape.group }
 }
 
 /// Groups of commands on data.

@@ -1,14 +1,20 @@
 //! Promises about what happens when something moves, breaks or misbehaves.
 
 mod addresses;
+mod blocking;
 mod clients;
 mod failover;
+mod keyspace;
 mod lanes;
 mod large;
 mod limits;
 mod notnow;
 mod order;
+mod pubsub;
 mod redirects;
 mod replies;
 mod resend;
+mod scan;
 mod stop;
+mod wait;
+mod waits;

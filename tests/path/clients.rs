@@ -189,3 +189,60 @@ fn settings_show_as_flags() {
         assert_eq!(info(&mut client)["flags"], flags, "{line}");
     }
 }
+
+/// Subscribers and clients that wait: seen as such, closed, and silent only as far as Redis is.
+#[test]
+fn subscribed_and_waiting_clients_are_told_apart_and_closed() {
+    need_redis!();
+    let (real, proxy) = (Server::standalone(&[]), proxy());
+    let key = shared::unique("waits");
+    for addr in [real.addr(), proxy.addr()] {
+        let mut clients = crowd(addr, &["me", "plain", "sub", "sub3", "waits"]);
+        clients[2].call(&words("SUBSCRIBE a"));
+        clients[3].call(&words("HELLO 3"));
+        clients[3].call(&words("PSUBSCRIBE b*"));
+        clients[4].send(&words(&format!("BLPOP {key} 0")));
+        let (me, others) = clients.split_first_mut().unwrap();
+        crate::support::eventually("one waits", || {
+            let list = me.call(&words("CLIENT LIST")).text();
+            crate::support::check(list.contains(" name=waits ") && list.contains(" flags=b "), list)
+        });
+        assert_eq!(listed(me, "TYPE pubsub"), ["sub", "sub3"]);
+        assert_eq!(listed(me, "TYPE normal"), ["me", "plain", "waits"]);
+        assert_eq!(me.call(&words("CLIENT KILL TYPE pubsub")), Value::Int(2));
+        is_gone(&mut others[1]);
+        is_gone(&mut others[2]);
+        assert_eq!(listed(me, "TYPE pubsub"), [""; 0]);
+        assert_eq!(me.call(&words("CLIENT KILL TYPE normal")), Value::Int(2));
+        is_gone(&mut others[3]);
+        // Nobody waits any more: what is pushed stays.
+        me.ok(&words(&format!("RPUSH {key} x")));
+        assert_eq!(me.call(&words(&format!("LLEN {key}"))), Value::Int(1));
+        me.ok(&words(&format!("DEL {key}")));
+    }
+}
+
+#[test]
+fn reply_off_silences_replies_and_no_pushes() {
+    need_redis!();
+    let real = Server::standalone(&[]);
+    let channel = shared::unique("loud");
+    for hello in ["HELLO 2", "HELLO 3"] {
+        let mut seen = Vec::new();
+        for addr in [real.addr(), shared::proxy().addr()] {
+            let (mut client, mut publisher) = (Client::connect(addr), Client::connect(addr));
+            client.ok(&words(hello));
+            client.send(&words("CLIENT REPLY OFF"));
+            client.send(&words(&format!("SUBSCRIBE {channel}")));
+            let mut all = vec![show(&client.reply())];
+            publisher.ok(&words(&format!("PUBLISH {channel} hi")));
+            all.push(show(&client.reply()));
+            client.send(&words(&format!("UNSUBSCRIBE {channel}")));
+            all.push(show(&client.reply()));
+            client.send(&[words("PING"), words("CLIENT REPLY ON"), words("PING x")].concat());
+            all.extend([show(&client.reply()), show(&client.reply())]);
+            seen.push(all);
+        }
+        assert_eq!(seen[1], seen[0], "{hello}");
+    }
+}

@@ -1,16 +1,20 @@
 //! Promises about answers, on a cluster that stays as it is.
 
 mod auth;
+mod blocking;
 mod clients;
 mod commands;
 mod forms;
 mod framing;
 mod harness;
+mod info;
+mod keyspace;
 mod metrics;
 mod multi_key;
 mod own;
 mod pause;
-mod pubsub;
+pub mod pubsub;
+mod scan;
 mod scripts;
 mod tracking;
 mod transactions;

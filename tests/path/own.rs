@@ -16,7 +16,6 @@ CLIENT KILL ID 9999999999999999999999
 CLIENT KILL TYPE foo
 CLIENT KILL TYPE master
 CLIENT KILL TYPE slave
-CLIENT KILL TYPE pubsub
 CLIENT KILL USER nobody
 CLIENT KILL ADDR x LADDR y
 CLIENT KILL ADDR 1.2.3.4:5 ADDR 1.2.3.4:6
@@ -54,7 +53,6 @@ CLIENT LIST ID
 CLIENT LIST TYPE
 CLIENT LIST TYPE master
 CLIENT LIST TYPE replica
-CLIENT LIST TYPE pubsub
 CLIENT LIST ID 1 x
 CLIENT LIST ID 0
 CLIENT INFO x
@@ -226,7 +224,7 @@ fn nothing_is_said_to_a_client_that_wants_nothing() {
 fn acl_categories_are_the_servers() {
     need_redis!();
     let (mut real, mut through) = (shared::standalone().client(), shared::client());
-    let later = ["client|setinfo", "client|no-touch", "cluster|myshardid"];
+    let later = ["client|setinfo", "client|no-touch", "cluster|myshardid", "waitaof"];
     let names = |client: &mut Client, line: &str| -> Vec<String> {
         let all = client.call(&words(line));
         let mut names: Vec<String> = all.items().iter().map(Value::text).collect();

@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 
 use crate::support::client::{Client, words};
+use crate::support::cluster::RedisCluster;
 use crate::support::keys::{key_in, slot};
+use crate::support::proxy::Proxy;
 use crate::support::resp::{Value, frame, show};
 use crate::support::{check, eventually, shared};
 
@@ -148,17 +150,26 @@ fn compare(scripts: &[&[Step]], real: impl Fn() -> Client, through: impl Fn() ->
     }
 }
 
+/// Counts of receivers are the whole cluster's: nobody else may be subscribed.
+fn alone() -> (RedisCluster, Proxy) {
+    let cluster = RedisCluster::start(3, 0);
+    let proxy = Proxy::start(&shared::seeds(&cluster), &[("workers", "2")]);
+    (cluster, proxy)
+}
+
 #[test]
 fn scripts_get_the_bytes_of_a_single_redis_in_resp2() {
     need_redis!();
-    compare(SCRIPTS, || shared::standalone().client(), shared::client);
+    let (_cluster, proxy) = alone();
+    compare(SCRIPTS, || shared::standalone().client(), || proxy.client());
 }
 
 #[test]
 fn scripts_get_the_bytes_of_a_single_redis_in_resp3() {
     need_redis!();
     let real = || Client::connect_resp3(shared::standalone().addr());
-    compare(SCRIPTS_RESP3, real, || shared::proxy().client_resp3());
+    let (_cluster, proxy) = alone();
+    compare(SCRIPTS_RESP3, real, || proxy.client_resp3());
 }
 
 #[test]

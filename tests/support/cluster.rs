@@ -241,6 +241,54 @@ impl RedisCluster {
         self.close_slot(slot, from, to);
     }
 
+    /// A node more, without slots, that all primaries know.
+    #[track_caller]
+    pub fn join(&self) -> Server {
+        let node = Server::cluster_node(Duration::from_secs(2), &[]);
+        let addr = node.addr();
+        let id = node.client().call(&cmd!["CLUSTER", "MYID"]).text();
+        let bus = (addr.port() + BUS_OFFSET).to_string();
+        self.client(0).ok(&cmd!["CLUSTER", "MEET", addr.ip().to_string(), addr.port().to_string(), bus]);
+        for index in 0..self.primaries {
+            eventually("the newcomer is known", || {
+                let nodes = self.client(index).call(&cmd!["CLUSTER", "NODES"]).text();
+                let known = nodes.lines().any(|l| l.starts_with(&id) && !l.contains("handshake"));
+                check(known, nodes)
+            });
+        }
+        eventually("the newcomer knows all", || {
+            let info = node.client().call(&cmd!["CLUSTER", "INFO"]).text();
+            check(info.contains("cluster_state:ok"), info)
+        });
+        node
+    }
+
+    /// Marks `slot` as moving to a node that joined, and moves its first `most` keys.
+    #[track_caller]
+    pub fn open_slot_to(&self, slot: u16, from: usize, to: &Server, most: usize) {
+        let (slot, mut target, mut source) = (slot.to_string(), to.client(), self.client(from));
+        let id = target.call(&cmd!["CLUSTER", "MYID"]).text();
+        target.ok(&cmd!["CLUSTER", "SETSLOT", slot, "IMPORTING", self.ids[from]]);
+        source.ok(&cmd!["CLUSTER", "SETSLOT", slot, "MIGRATING", id]);
+        let keys = source.ok(&cmd!["CLUSTER", "GETKEYSINSLOT", slot, most.to_string()]);
+        let (ip, port) = (to.addr().ip().to_string(), to.addr().port().to_string());
+        for key in keys.items() {
+            source.ok(&cmd!["MIGRATE", ip, port, key.bytes(), "0", "5000"]);
+        }
+    }
+
+    /// Gives `slot` with its keys to a node that joined, for all primaries to see.
+    #[track_caller]
+    pub fn move_slot_to(&self, slot: u16, from: usize, to: &Server) {
+        self.open_slot_to(slot, from, to, usize::from(u16::MAX));
+        let id = to.client().call(&cmd!["CLUSTER", "MYID"]).text();
+        let give = cmd!["CLUSTER", "SETSLOT", slot.to_string(), "NODE", id];
+        to.client().ok(&give);
+        [from].into_iter().chain((0..self.primaries).filter(|i| *i != from)).for_each(|index| {
+            self.client(index).ok(&give);
+        });
+    }
+
     /// Sum over the primaries of a counter in `INFO errorstats`, such as `MOVED`.
     pub fn errors_sent(&self, prefix: &str) -> u64 {
         let of = |index: usize| {

@@ -1,13 +1,13 @@
 //! INFO: the proxy in the form of a standalone Redis server.
 //!
-//! Only what is known is told. What a proxy has no number for (hits, keys, replication offsets of nodes) is left
-//! out or empty, never made up.
+//! Only what is known is told. What a proxy has no number for (replication offsets, memory of nodes) is left out
+//! or empty, never made up; keys, hits, evictions and their policy are the nodes', added up.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Facts, Gauges, LocalEnv};
+use super::{Facts, Gauges, LocalEnv, NodesInfo};
 use crate::command::CommandTable;
 use crate::error::ProxyError;
 use crate::protocol::encode;
@@ -28,8 +28,11 @@ const SECTIONS: &[(&str, bool, Write)] = &[
     ("Errorstats", true, errorstats),
     ("Latencystats", false, |_| {}),
     ("Cluster", true, cluster),
-    ("Keyspace", true, |_| {}),
+    ("Keyspace", true, keyspace),
 ];
+
+/// Sections that show something of the nodes' data.
+const OF_NODES: &[&str] = &["Memory", "Stats", "Keyspace"];
 
 /// Writes the fields of one section.
 type Write = fn(&mut Section<'_>);
@@ -39,26 +42,34 @@ struct Section<'a> {
     table: &'a CommandTable,
     facts: &'a dyn Facts,
     gauges: &'a Gauges,
+    nodes: Option<&'a NodesInfo>,
     text: &'a mut String,
+}
+
+/// Whether the nodes have something to say in this INFO.
+pub(super) fn wants_nodes(args: &Args) -> bool {
+    sections(args).any(|(name, ..)| OF_NODES.contains(name))
 }
 
 /// Sections named in any letter case; `default` or no name: those a server shows unasked; `all`, `everything`:
 /// every section.
-pub(super) fn reply(env: &LocalEnv<'_>, resp: Resp, args: &Args, out: &mut Vec<u8>) {
+fn sections<'a>(args: &'a Args) -> impl Iterator<Item = &'static (&'static str, bool, Write)> + 'a {
     let named = |name: &str| args.iter().skip(1).any(|arg| arg.eq_ignore_ascii_case(name.as_bytes()));
     let default = args.len() == 1 || named("default");
     let every = ["all", "everything"].into_iter().any(named);
+    SECTIONS.iter().filter(move |(name, shown, _)| every || (default && *shown) || named(name))
+}
+
+/// Answers INFO. `nodes`: what all primaries said; without it their part is left out.
+pub fn reply(env: &LocalEnv<'_>, resp: Resp, args: &Args, nodes: Option<&NodesInfo>, out: &mut Vec<u8>) {
     let gauges = env.facts.gauges();
     let mut text = String::new();
-    for (name, shown, write) in SECTIONS {
-        if !(every || (default && *shown) || named(name)) {
-            continue;
-        }
+    for (name, _, write) in sections(args) {
         if !text.is_empty() {
             text.push_str("\r\n");
         }
         text.push_str(&format!("# {name}\r\n"));
-        write(&mut Section { table: env.table, facts: env.facts, gauges: &gauges, text: &mut text });
+        write(&mut Section { table: env.table, facts: env.facts, gauges: &gauges, nodes, text: &mut text });
     }
     encode::verbatim(out, resp, &text);
 }
@@ -106,8 +117,8 @@ fn clients(section: &mut Section) {
     section.field("connected_clients", section.gauges.connected_clients);
     section.field("cluster_connections", 0);
     section.field("maxclients", section.gauges.max_clients);
-    section.field("blocked_clients", 0);
-    section.field("tracking_clients", 0);
+    section.field("blocked_clients", section.gauges.blocked_clients);
+    section.field("tracking_clients", section.gauges.tracking_clients);
     section.field("clients_in_timeout_table", 0);
 }
 
@@ -124,7 +135,9 @@ fn memory(section: &mut Section) {
     section.bytes("total_system_memory", status_bytes(&machine, "MemTotal:"));
     section.bytes("used_memory_lua", 0);
     section.bytes("maxmemory", section.gauges.max_memory);
-    section.field("maxmemory_policy", "noeviction");
+    if let Some(nodes) = section.nodes {
+        section.field("maxmemory_policy", &nodes.policy);
+    }
     section.field("active_defrag_running", 0);
 }
 
@@ -161,6 +174,15 @@ fn stats(section: &mut Section) {
     section.field("instantaneous_output_kbps", kib(rates.bytes_out));
     section.field("rejected_connections", section.gauges.rejected_connections);
     section.fields(&[("sync_full", "0"), ("sync_partial_ok", "0"), ("sync_partial_err", "0")]);
+    if let Some(nodes) = section.nodes {
+        section.field("expired_keys", nodes.expired);
+        section.field("evicted_keys", nodes.evicted);
+        section.field("keyspace_hits", nodes.hits);
+        section.field("keyspace_misses", nodes.misses);
+    }
+    section.field("pubsub_channels", section.gauges.channels);
+    section.field("pubsub_patterns", section.gauges.patterns);
+    section.field("pubsubshard_channels", section.gauges.shard_channels);
     section.fields(&[("latest_fork_usec", "0"), ("total_forks", "0")]);
 }
 
@@ -211,6 +233,14 @@ fn errorstats(section: &mut Section) {
 /// Clients that see 1 here would ask for slots; to them this is one server.
 fn cluster(section: &mut Section) {
     section.field("cluster_enabled", 0);
+}
+
+/// The keys of all shards, as the one database there is.
+fn keyspace(section: &mut Section) {
+    if let Some(nodes) = section.nodes.filter(|nodes| nodes.keys > 0) {
+        let (keys, expires, ttl) = (nodes.keys, nodes.expires, nodes.avg_ttl());
+        section.field("db0", format_args!("keys={keys},expires={expires},avg_ttl={ttl}"));
+    }
 }
 
 // === numbers of the operating system ===

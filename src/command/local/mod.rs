@@ -16,10 +16,13 @@ mod docs;
 pub mod glob;
 mod help;
 mod info;
+mod info_nodes;
 
 pub use client::{ClientsRequest, PauseMode, Unblock};
 pub use client_filter::{ClientFilter, ClientKind, KillFilter};
 pub use client_list::{ClientIo, client_line};
+pub use info::reply as inform;
+pub use info_nodes::NodesInfo;
 
 use std::time::Instant;
 
@@ -87,6 +90,16 @@ pub struct Gauges {
     pub workers: usize,
     /// Slots that have an owner.
     pub slots_covered: u16,
+    /// Clients that wait in a blocking command.
+    pub blocked_clients: u64,
+    /// Clients with CLIENT TRACKING on.
+    pub tracking_clients: usize,
+    /// Channels that clients are subscribed to.
+    pub channels: usize,
+    /// Patterns that clients are subscribed to.
+    pub patterns: usize,
+    /// Shard channels that clients are subscribed to.
+    pub shard_channels: usize,
 }
 
 /// What the session does after a local command.
@@ -96,6 +109,8 @@ pub enum After {
     Continue,
     /// Deliver the reply, then close the connection.
     Close,
+    /// INFO; nothing is written yet: ask the nodes, then `inform`.
+    Inform,
     /// CLIENT INFO; nothing is written yet: a `client_line` of the asking client.
     Describe,
     /// Nothing is written: any node can answer the request as it is, and nobody else as well.
@@ -133,7 +148,8 @@ pub fn reply(
         LocalCommand::Auth => auth::auth(env, client, args, out),
         LocalCommand::Command => return commands::reply(env, client.resp, args, out),
         LocalCommand::Client => return client::reply(client, args, out),
-        LocalCommand::Info => info::reply(env, client.resp, args, out),
+        LocalCommand::Info if info::wants_nodes(args) => return After::Inform,
+        LocalCommand::Info => info::reply(env, client.resp, args, None, out),
         LocalCommand::Cluster => cluster::reply(env, client, args, out),
         LocalCommand::ClusterMode => cluster::mode(client, args, out),
         LocalCommand::Config => config::get(env, client.resp, args, out),
@@ -152,7 +168,7 @@ const USER: &[u8] = b"default";
 const SYNTAX_ERROR: &str = "ERR syntax error";
 
 /// An integer as Redis reads it: no blanks, no `+`, no leading zeros.
-fn integer(text: &[u8]) -> Option<i64> {
+pub fn integer(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     match digits {
         b"0" if text.len() == 1 => Some(0),
