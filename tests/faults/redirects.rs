@@ -375,25 +375,3 @@ fn mset_of_one_slot_stays_whole_while_its_keys_are_on_both_sides() {
     let seen = fake.seen_named("MSET");
     assert!(seen.len() == 4 && seen.iter().all(|s| s.bytes == request), "{seen:?}");
 }
-
-#[test]
-fn a_script_is_redirected_although_the_other_nodes_learn_of_the_move_late() {
-    let fake = FakeCluster::start(2);
-    let proxy = Proxy::start(fake.addrs(), &[("workers", "1")]);
-    let (moved, target) = (10u16, fake.addrs()[1]);
-    fake.script(move |seen| match (seen.node, seen.name().as_str()) {
-        (0, "EVAL") => Answer::text(&format!("-MOVED {moved} {target}")),
-        _ => Answer::Standard,
-    });
-    let mut client = proxy.client();
-    client.send(&cmd!["EVAL", "return 1", "1", key_in(moved, "k")]);
-    eventually("the first node was asked", || check(!fake.seen_named("EVAL").is_empty(), ()));
-    let slots = fake.seen_named("CLUSTER").len();
-    eventually("a view was taken that does not know", || {
-        check(fake.seen_named("CLUSTER").len() > slots + 5, ())
-    });
-    fake.change_map(|map| map.assign(moved, 1));
-    assert_eq!(client.value(), Value::Simple("OK".into()));
-    let asked: Vec<usize> = fake.seen_named("EVAL").iter().map(|s| s.node).collect();
-    assert_eq!(asked, [0, 1], "no node twice");
-}
