@@ -13,7 +13,7 @@ use crate::support::keys::{key_in, slot};
 use crate::support::node::{Answer, FakeCluster};
 use crate::support::proxy::Proxy;
 use crate::support::resp::{Value, bulk, frame, show};
-use crate::support::{Stop, check, eventually, shared};
+use crate::support::{Stop, eventually, shared};
 
 fn keys_in(slot: u16, names: &[&str]) -> Vec<String> {
     names.iter().map(|n| key_in(slot, n)).collect()
