@@ -30,6 +30,9 @@ pub const IDLE_BYTES: f64 = 2_048.0;
 /// p99 of connections that use only other nodes while one is frozen, divided by that before, at most.
 pub const FROZEN_P99: f64 = 2.0;
 
+/// p99 of others while many clients wait in BLPOP, divided by that before, at most.
+pub const BLOCKED_P99: f64 = 2.0;
+
 /// The bar for a workload against a reference.
 pub fn bar(workload: &str, reference: &str) -> Option<f64> {
     let column = REFERENCES.iter().position(|name| *name == reference)?;

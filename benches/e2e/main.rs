@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "a command-line tool: the terminal is its output")]
 
 mod bars;
+mod blocked;
 mod frozen;
 mod histogram;
 mod idle;
@@ -122,6 +123,9 @@ struct Run {
     /// Measure what connections of other nodes notice while one node is frozen instead; slotway only.
     #[arg(long, conflicts_with_all = ["idle", "syscalls", "workloads", "keys", "extra"])]
     frozen: bool,
+    /// Measure what others notice while so many clients wait in BLPOP instead; slotway only.
+    #[arg(long, value_name = "CLIENTS", conflicts_with_all = ["idle", "syscalls", "frozen", "workloads", "extra"])]
+    blocked: Option<usize>,
     /// Targets that run already, each with one thread: name=127.0.0.1:port=pid.
     extra: Vec<Extra>,
 }
@@ -188,6 +192,9 @@ impl Run {
         let mut writer = self.writer()?;
         if self.frozen {
             frozen::run(&targets, &servers, &extent, &mut writer)?;
+        } else if let Some(clients) = self.blocked {
+            let workload = workloads.first().ok_or("no workload")?;
+            blocked::run(&targets, &servers, (workload, clients), &extent, &mut writer)?;
         } else if let Some(connections) = self.idle {
             targets.clear();
             targets = self.start(&self.extra, &servers, folder.path())?;
@@ -208,12 +215,14 @@ impl Run {
         match (self.workloads.is_empty(), self.syscalls, self.idle) {
             (true, true, _) => ["p1", "p16"].map(str::to_owned).to_vec(),
             (true, _, Some(_)) => vec!["p1".to_owned()],
+            _ if self.blocked.is_some() => vec!["p1".to_owned()],
             _ => self.workloads.clone(),
         }
     }
 
     fn start(&self, extras: &[Extra], servers: &Servers, folder: &Path) -> Result<Vec<Target>> {
-        let wanted = |name: &&String| *name != "none" && (!self.frozen || name.starts_with("slotway"));
+        let only_slotway = self.frozen || self.blocked.is_some();
+        let wanted = |name: &&String| *name != "none" && (!only_slotway || name.starts_with("slotway"));
         let names: Vec<String> = self.targets.iter().filter(wanted).cloned().collect();
         let options: &[&str] = if self.frozen { &frozen::SLOTWAY_OPTIONS } else { &[] };
         targets::start(&names, extras, &Slotway { binary: &self.slotway(), options }, servers, folder)
@@ -224,7 +233,7 @@ impl Run {
             replicas: !self.no_replicas,
             cluster_port: self.cluster_port,
             node_timeout_ms: if self.frozen { frozen::NODE_TIMEOUT_MS } else { servers::NODE_TIMEOUT_MS },
-            standalone: !self.frozen,
+            standalone: !self.frozen && self.blocked.is_none(),
         }
     }
 
@@ -237,6 +246,7 @@ impl Run {
     fn writer(&self) -> Result<Writer> {
         let (kind, columns) = match (self.idle, self.syscalls, self.frozen) {
             (_, _, true) => ("frozen", frozen::COLUMNS),
+            _ if self.blocked.is_some() => ("blocked", blocked::COLUMNS),
             (Some(_), _, _) => ("idle", idle::COLUMNS),
             (None, true, _) => ("syscalls", syscalls::COLUMNS),
             (None, false, _) => ("rounds", rounds::COLUMNS),

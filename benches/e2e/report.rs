@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::Result;
-use crate::bars::{FROZEN_P99, IDLE_BYTES, REFERENCES, SUBJECT, SYSCALLS, bar, verdict};
+use crate::bars::{BLOCKED_P99, FROZEN_P99, IDLE_BYTES, REFERENCES, SUBJECT, SYSCALLS, bar, verdict};
 use crate::table::{Row, Table};
 use crate::workload::WORKLOADS;
 
@@ -51,6 +51,8 @@ pub fn markdown(files: &[PathBuf], brief: bool) -> Result<String> {
             idle(&table, &mut out)?;
         } else if table.has("deadline_errors") {
             frozen(&table, &mut out)?;
+        } else if table.has("waiting") {
+            blocked(&table, &mut out)?;
         } else {
             return Err(format!("{}: not a result file", file.display()).into());
         }
@@ -203,48 +205,76 @@ fn idle(table: &Table, out: &mut String) -> Result<()> {
 
 /// Latency of the connections that use only other nodes, by phase, and as ratios of phases of the same round.
 fn frozen(table: &Table, out: &mut String) -> Result<()> {
-    const LATENCIES: [&str; 3] = ["p50_us", "p99_us", "p999_us"];
     const RATIOS: [(&str, &str); 3] = [
         ("frozen", "frozen ÷ before"),
         ("woken", "woken ÷ before"),
         ("after", "after ÷ before (no fault in either)"),
     ];
     let (targets, phases) = (table.distinct("target"), table.distinct("phase"));
-    writeln!(out, "\n**Connections that use only other nodes, while one node is frozen**\n")?;
-    writeln!(out, "| target | phase | requests | p50, ms | p99, ms | p99.9, ms | sent late p99, ms |")?;
+    let title = "Connections that use only other nodes, while one node is frozen";
+    by_phase(table, out, title, ("late_p99_us", "sent late p99, ms", 1_000.0))?;
+    phase_ratios(table, out, &RATIOS, FROZEN_P99)?;
+    frozen_replies(table, &targets, &phases, out)
+}
+
+/// What others notice of clients that wait.
+fn blocked(table: &Table, out: &mut String) -> Result<()> {
+    const RATIOS: [(&str, &str); 2] =
+        [("blocked", "blocked ÷ before"), ("after", "after ÷ before (nobody waits in either)")];
+    let most = table.rows.iter().filter_map(|row| table.number(row, "waiting")).fold(0.0, f64::max);
+    let title = format!("Others, while {most:.0} clients wait in BLPOP");
+    by_phase(table, out, &title, ("rps", "1,000 requests/s", 1_000.0))?;
+    phase_ratios(table, out, &RATIOS, BLOCKED_P99)?;
+    writeln!(out, "\nEach of the waiting clients got the element pushed for it afterwards.")?;
+    Ok(())
+}
+
+const LATENCIES: [&str; 3] = ["p50_us", "p99_us", "p999_us"];
+
+/// Requests and latencies of each phase; `more`: column, title and divisor of one figure more.
+fn by_phase(table: &Table, out: &mut String, title: &str, more: (&str, &str, f64)) -> Result<()> {
+    let (more, last, divisor) = more;
+    writeln!(out, "\n**{title}**\n")?;
+    writeln!(out, "| target | phase | requests | p50, ms | p99, ms | p99.9, ms | {last} |")?;
     writeln!(out, "|---|---|--:|--:|--:|--:|--:|")?;
-    for target in &targets {
-        for phase in &phases {
+    for target in &table.distinct("target") {
+        for phase in &table.distinct("phase") {
             let values = |column| numbers(of_phase(table, phase, target, column));
             write!(out, "| {target} | {phase} | {:.0} |", values("requests").iter().sum::<f64>())?;
-            for column in LATENCIES.into_iter().chain(["late_p99_us"]) {
-                let millis = values(column).iter().map(|micros| micros / 1_000.0).collect();
-                write!(out, " {} |", summary(millis, 2))?;
+            let columns = LATENCIES.iter().map(|column| (*column, 1_000.0));
+            for (column, divisor) in columns.chain([(more, divisor)]) {
+                let shown = values(column).iter().map(|value| value / divisor).collect();
+                write!(out, " {} |", summary(shown, 2))?;
             }
             out.push('\n');
         }
     }
+    Ok(())
+}
+
+/// Phases divided by the phase `before` of the same round; the p99 of the first ratio is held against `bar`.
+fn phase_ratios(table: &Table, out: &mut String, ratios: &[(&str, &str)], bar: f64) -> Result<()> {
     writeln!(
         out,
         "\n**The same as ratios within a round**\n\n| target | ratio | p50 | p99 | p99.9 | rounds |"
     )?;
     writeln!(out, "|---|---|--:|--:|--:|--:|")?;
-    for target in &targets {
-        for (phase, title) in RATIOS {
-            let ratios = LATENCIES.map(|column| {
+    let first = ratios.first().map(|(phase, _)| *phase);
+    for target in &table.distinct("target") {
+        for (phase, title) in ratios {
+            let quotients = LATENCIES.map(|column| {
                 paired(of_phase(table, phase, target, column), &of_phase(table, "before", target, column))
             });
             write!(out, "| {target} | {title} |")?;
-            for (column, ratios) in LATENCIES.iter().zip(&ratios) {
-                let judged = median(ratios).filter(|_| phase == "frozen" && *column == "p99_us");
-                let verdict =
-                    judged.map(|middle| format!(" (bar {FROZEN_P99}: {})", verdict(middle, FROZEN_P99)));
-                write!(out, " {}{} |", summary(ratios.clone(), 2), verdict.unwrap_or_default())?;
+            for (column, quotients) in LATENCIES.iter().zip(&quotients) {
+                let judged = median(quotients).filter(|_| first == Some(*phase) && *column == "p99_us");
+                let verdict = judged.map(|middle| format!(" (bar {bar}: {})", verdict(middle, bar)));
+                write!(out, " {}{} |", summary(quotients.clone(), 2), verdict.unwrap_or_default())?;
             }
-            writeln!(out, " {} |", ratios.first().map_or(0, Vec::len))?;
+            writeln!(out, " {} |", quotients.first().map_or(0, Vec::len))?;
         }
     }
-    frozen_replies(table, &targets, &phases, out)
+    Ok(())
 }
 
 /// What the requests to the node that froze came to; a run with a wrong reply or another error writes no table.

@@ -143,6 +143,18 @@ fn cluster_command(node: SocketAddr, name: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// A number in a section of a server's INFO.
+///
+/// # Errors
+/// When it says no such thing.
+pub fn number_in_info(server: SocketAddr, section: &str, field: &str) -> Result<u64> {
+    let port = server.port().to_string();
+    let output = Command::new("redis-cli").args(["-p", &port, "info", section]).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    Ok(value.ok_or_else(|| format!("{server} tells no {field}"))?.trim().parse()?)
+}
+
 /// Waits until a server answers each of these commands with something that is no error.
 ///
 /// # Errors

@@ -14,6 +14,9 @@
 //!     +ping +asking +info +cluster|slots +cluster|nodes +cluster|info
 //!     +cluster|myid       optional: notices that another node took over an address
 //!     +client|setname     optional: without it the connection has no name in CLIENT LIST
+//!     +client|id +client|unblock   optional: without them CLIENT UNBLOCK and the stop end a wait by closing
+//!                         its connection, which may lose an element taken in that moment
+//!     +xinfo|stream       optional: without it XREAD BLOCK with $ is not repeated after a lost connection
 //!     +readonly           only where replicas are read
 //! ```
 

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use super::call::Call;
 use super::lane::Lane;
-use super::ticket::{Errand, Turn};
+use super::ticket::{Beside, Errand, Turn};
 use crate::protocol::reply::{BadReply, ReplyScanner};
 use crate::pubsub::publish::recount;
 use crate::reply::redirect;
@@ -271,7 +271,9 @@ impl Lane {
                     hand_over(call, errand, frame, shared);
                     return Ok(());
                 }
-                Turn::Last => receivers = front.errand().is_some_and(|errand| errand.receivers),
+                Turn::Last => {
+                    receivers = front.errand().is_some_and(|errand| errand.beside == Beside::Receivers)
+                }
             }
         }
         let Some(mut ticket) = inner.tickets.pop_front() else { return Err(BadReply) };
@@ -306,6 +308,9 @@ impl Lane {
         let said = trouble.as_deref().unwrap_or(frame);
         if kind == b'-' && redirect::follow(worker, self, &errand, &request, said) {
             return Ok(());
+        }
+        if frame.starts_with(b"-ERR Error compiling script") {
+            script::forget(worker, &errand, &request);
         }
         if frame.starts_with(b"-NOSCRIPT ") && script::repair(worker, self, &errand, &request) {
             return Ok(());

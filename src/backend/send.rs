@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::doubt::{LOOKS, Verdict};
 use super::lane::{Lane, LaneKey, LaneState};
-use super::ticket::{Aim, Errand, NO_SLOT, Parcel};
+use super::ticket::{Aim, Beside, Errand, NO_SLOT, Parcel};
 use super::waiting::Waiter;
 use crate::error::ProxyError;
 use crate::session::state::Resp;
@@ -44,7 +44,9 @@ impl WorkerContext {
         len: usize,
         fill: impl FnOnce(&mut Vec<u8>),
     ) {
-        errand.caching = inner.caching;
+        if let Some(yes) = inner.caching {
+            errand.beside = Beside::Caching(yes);
+        }
         let ready = self.owner(errand.slot, errand.session.id).and_then(|node| {
             let lanes = self.lanes.borrow();
             let lane = match errand.session.lane_set.get() {
@@ -74,7 +76,7 @@ impl WorkerContext {
     /// Says CLIENT CACHING on a lane where nobody else sends: the next request there is the one at hand.
     #[inline]
     fn announce_caching(&self, lane: &Rc<Lane>, errand: &Errand) {
-        if let Some(yes) = errand.caching
+        if let Beside::Caching(yes) = errand.beside
             && lane.key.private > 0
         {
             lane.call(self, caching_request(yes), 1);

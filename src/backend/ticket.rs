@@ -43,10 +43,19 @@ pub struct Errand {
     /// Frames the node sends before the reply, which are swallowed: what MULTI and the queued commands of
     /// a transaction say, or the reply to a SCRIPT LOAD sent in front.
     pub before: u32,
-    /// CLIENT CACHING, to be said in front of it.
-    pub caching: Option<bool>,
-    /// The reply counts receivers, and this process' own connections among them: see `pubsub::publish`.
-    pub receivers: bool,
+    /// What is done for it beside sending it.
+    pub beside: Beside,
+}
+
+/// What is done for a request beside sending it; seldom anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// Nothing.
+    Nothing,
+    /// CLIENT CACHING, YES or NO, is said in front of it.
+    Caching(bool),
+    /// Its reply counts receivers, and this process' own connections among them: see `pubsub::publish`.
+    Receivers,
 }
 
 /// Why a request is sent again later.
@@ -98,8 +107,7 @@ impl Errand {
             redirects: 0,
             met: Met::default(),
             before: 0,
-            caching: None,
-            receivers: false,
+            beside: Beside::Nothing,
         }
     }
 
@@ -158,7 +166,7 @@ impl Ticket {
     #[inline]
     pub fn new(errand: Errand, start: u64, len: usize, queued: u64) -> Self {
         Self {
-            plain: errand.before == 0 && !errand.receivers,
+            plain: errand.before == 0 && errand.beside != Beside::Receivers,
             skip: errand.before,
             owner: Owner::Errand(errand),
             frames: 1,

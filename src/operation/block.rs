@@ -24,6 +24,9 @@ use crate::topology::{Event, Trigger};
 const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 /// A try that lasted so long was accepted: trouble before it is over. In microseconds.
 const SETTLED: u64 = 1_000_000;
+/// How long a wait that is to end already may take to reach its node at all: a client that closes its side
+/// behind its request still gets what is there.
+const FIRST: Duration = Duration::from_secs(1);
 /// Shortest and longest pause before another try, in microseconds.
 const PAUSE_MIN: u64 = 2_000;
 const PAUSE_MAX: u64 = 100_000;
@@ -108,10 +111,11 @@ impl Wait<'_> {
         let operation = self.operation;
         let mut pause = 0;
         loop {
+            let grace = if self.tries == 0 { FIRST } else { Duration::ZERO };
             let way = tokio::select! {
                 biased;
                 way = self.line(pause) => Ok(way?),
-                ending = operation.ending() => Err(ending),
+                ending = operation.ending_and(grace) => Err(ending),
             };
             let (line, asking) = match way {
                 Ok(way) => way,
@@ -230,6 +234,10 @@ impl Wait<'_> {
         let again = match redirect {
             None => {
                 self.operation.note_write(self.slot, line.node);
+                if self.operation.command.is_read_only() {
+                    // Nobody keeps track of what is read on a line.
+                    self.operation.session.inner().distrust_reads();
+                }
                 None
             }
             Some(redirect) => self.follow(&redirect, &line)?,

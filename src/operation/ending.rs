@@ -1,6 +1,8 @@
 //! How a wait ends before its time: its client is gone, another client says CLIENT UNBLOCK, or the process
 //! stops. Owns the word that tells the operation; what then happens at the node is `visit`'s business.
 
+use std::time::Duration;
+
 use super::Operation;
 use crate::error::ProxyError;
 use crate::session::SessionInner;
@@ -31,6 +33,15 @@ impl Operation {
             }
             told.await;
         }
+    }
+
+    /// The same, and `grace` on top.
+    pub async fn ending_and(&self, grace: Duration) -> Ending {
+        let ending = self.ending().await;
+        if !grace.is_zero() {
+            tokio::time::sleep(grace).await;
+        }
+        ending
     }
 
     /// Why the wait is to end, if it is.

@@ -15,6 +15,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::time::Sleep;
 
+pub use super::topic::Ask;
 use super::topic::Topic;
 use super::{Kind, frames, hub};
 use crate::backend::connect::{ConnectError, dial};
@@ -36,22 +37,6 @@ const BACKOFF_LAST: Duration = Duration::from_millis(1000);
 const READS_PER_TURN: usize = 8;
 /// PING as a request.
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
-
-/// Something the node owes an answer to.
-#[derive(Debug)]
-pub enum Ask {
-    /// A subscription.
-    Join(Rc<Topic>),
-    /// The end of one. `told`: the node said that it ended, of its own accord or as the answer.
-    Leave {
-        /// Of this topic.
-        topic: Rc<Topic>,
-        /// See above.
-        told: bool,
-    },
-    /// A sign of life; also marks the end of what was asked before it.
-    Ping,
-}
 
 /// The connection.
 #[derive(Debug)]

@@ -15,6 +15,22 @@ use crate::topology::node::NodeId;
 /// Memory a topic takes beside its name, reckoned.
 const OVERHEAD: usize = 512;
 
+/// Something the node owes an answer to.
+#[derive(Debug)]
+pub enum Ask {
+    /// A subscription.
+    Join(Rc<Topic>),
+    /// The end of one. `told`: the node said that it ended, of its own accord or as the answer.
+    Leave {
+        /// Of this topic.
+        topic: Rc<Topic>,
+        /// See above.
+        told: bool,
+    },
+    /// A sign of life; also marks the end of what was asked before it.
+    Ping,
+}
+
 /// Why nodes do not take the subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {

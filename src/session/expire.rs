@@ -81,10 +81,9 @@ impl SessionInner {
                 ProxyError::DeadlineUnsent
             }
             Some((CellState::Merging(merge), _)) if merge.is_write() => ProxyError::PartlyFailed,
-            Some((CellState::Waiting, held)) if (held && !in_doubt) || waiting() > 0 => {
-                ProxyError::DeadlineUnsent
-            }
-            _ => ProxyError::DeadlineSent,
+            Some((CellState::Merging(_), _)) | None => ProxyError::DeadlineSent,
+            Some((_, held)) if (held && !in_doubt) || waiting() > 0 => ProxyError::DeadlineUnsent,
+            Some(_) => ProxyError::DeadlineSent,
         };
         worker.counters.error(error);
         self.pending.settle(seq, &error_line(error));

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::dispatch::Frame;
 use super::pending::CellState;
 use super::{OTHER_LANE, Session, SessionInner};
-use crate::backend::ticket::{Errand, NO_SLOT};
+use crate::backend::ticket::{Beside, Errand, NO_SLOT};
 use crate::command::{Command, KeyRule, SplitKind, find_keys};
 use crate::error::ProxyError;
 use crate::protocol::request::Args;
@@ -51,7 +51,9 @@ pub fn forward(
 ) {
     let seq = inner.expect(session, command, slot, CellState::Waiting);
     let mut errand = Errand::new(session, seq, slot, command, inner.client.resp);
-    errand.receivers = receivers;
+    if receivers {
+        errand.beside = Beside::Receivers;
+    }
     let worker = session.worker();
     match frame.shared {
         Some(bytes) if bytes.len() >= worker.limits.dedicated_request => {

@@ -57,6 +57,11 @@ const RULES: &[(&str, Rule)] = &[
     ("zscan", Rule::Scan(2)),
     ("sscan", Rule::Scan(1)),
     ("scan", Rule::Scan(1)),
+    // Libraries in the order of a hash table.
+    ("function|dump", Rule::Kind),
+    // Of calls and of memory.
+    ("latency|histogram", Rule::Kind),
+    ("memory|stats", Rule::Kind),
     // How many replicas said in time that they have everything; the single server has none.
     ("wait", Rule::Near(1)),
     ("spop", Rule::Random),
@@ -95,6 +100,7 @@ fn difference(name: &str, usual: Rule) -> Rule {
         "hello" => Rule::Refused(&[LONG_NAME], Box::new(Rule::Near(i64::MAX))),
         "client|id" | "publish" | "spublish" => Rule::Near(i64::MAX),
         "info" => Rule::Kind,
+        "scan" => refused(&["ERR invalid cursor"]),
         "select" => refused(&["ERR SELECT is not allowed in cluster mode"]),
         "copy" => refused(&["ERR Copying to another database is not allowed in cluster mode"]),
         "sort" | "sort_ro" => refused(&[
@@ -183,7 +189,7 @@ impl Rule {
 /// The value with everything unordered put in order, so that order counts no more.
 fn sorted(value: &Value, group: usize) -> String {
     let all = |items: &[Value]| -> Vec<String> {
-        let whole = if group > 1 && items.len() % group == 0 { group } else { 1 };
+        let whole = if group > 1 && items.len().is_multiple_of(group) { group } else { 1 };
         let mut texts: Vec<String> = items
             .chunks(whole)
             .map(|chunk| chunk.iter().map(|item| sorted(item, group)).collect::<Vec<_>>().join(" "))

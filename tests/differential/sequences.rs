@@ -141,6 +141,13 @@ impl<'a> Writer<'a> {
                 _ => {}
             }
         }
+        for library in super::values::FUNCTIONS.iter().take(3) {
+            if self.random.bool() {
+                self.plain(
+                    ["FUNCTION", "LOAD", "REPLACE", library].map(|word| word.as_bytes().to_vec()).into(),
+                );
+            }
+        }
         self.reach();
     }
 
@@ -331,8 +338,8 @@ fn is_lexical(args: &[Vec<u8>]) -> bool {
 
 /// Of more than two prefixes Redis 7.0 says of the second that it overlaps, and then OK: two replies.
 fn two_prefixes(args: &mut Vec<Vec<u8>>) {
-    let places = args.iter().enumerate().filter(|(_, arg)| arg.eq_ignore_ascii_case(b"prefix"));
-    if let Some((third, _)) = places.skip(2).next() {
+    let mut places = args.iter().enumerate().filter(|(_, arg)| arg.eq_ignore_ascii_case(b"prefix"));
+    if let Some((third, _)) = places.nth(2) {
         args.truncate(third);
     }
 }

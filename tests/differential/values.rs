@@ -199,7 +199,8 @@ fn words(command: &str, name: &str) -> &'static [&'static str] {
     }
 }
 
-const FUNCTIONS: &[&str] = &[
+/// Libraries; the first three are good.
+pub const FUNCTIONS: &[&str] = &[
     "#!lua name=lib1\nredis.register_function('f1', function(keys, args) return {#keys, args[1] or false} end)",
     "#!lua name=lib2\nredis.register_function{function_name='f2', callback=function(keys, args) \
      return redis.call('get', keys[1]) end, flags={'no-writes'}}",

@@ -1,5 +1,6 @@
-//! "Not now": TRYAGAIN, CLUSTERDOWN and their like are waited out, each within its own bound, and a
-//! request whose deadline passes meanwhile is answered with what is true of it.
+//! "Not now": TRYAGAIN, CLUSTERDOWN and their like are waited out, each within its own bound, a script is
+//! believed only what the cluster bears out, and a request whose deadline passes meanwhile is answered with
+//! what is true of it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -203,4 +204,28 @@ fn the_deadline_of_a_split_write_says_that_it_may_be_done_partly() {
     assert_eq!(client.call(&cmd!["MSET", one, "v", two, "v"]), Value::Error(PARTLY.into()));
     assert_eq!(client.call(&cmd!["DEL", one, two]), Value::Error(PARTLY.into()));
     assert_eq!(client.call(&cmd!["MGET", one, two]), Value::Error(SENT.into()), "a read has no effect");
+}
+
+#[test]
+fn a_script_is_redirected_although_the_other_nodes_learn_of_the_move_late() {
+    let fake = FakeCluster::start(2);
+    // Slow rounds, so that their number does not run out before the map changes.
+    let keys = [("workers", "1"), ("refresh-min-interval", "500ms")];
+    let proxy = Proxy::start(fake.addrs(), &keys);
+    let (moved, target) = (10u16, fake.addrs()[1]);
+    fake.script(move |seen| match (seen.node, seen.name().as_str()) {
+        (0, "EVAL") => Answer::text(&format!("-MOVED {moved} {target}")),
+        _ => Answer::Standard,
+    });
+    let mut client = proxy.client();
+    client.send(&cmd!["EVAL", "return 1", "1", key_in(moved, "k")]);
+    eventually("the first node was asked", || check(!fake.seen_named("EVAL").is_empty(), ()));
+    let slots = fake.seen_named("CLUSTER").len();
+    eventually("a view was taken that does not know", || {
+        check(fake.seen_named("CLUSTER").len() > slots + 5, ())
+    });
+    fake.change_map(|map| map.assign(moved, 1));
+    assert_eq!(client.value(), Value::Simple("OK".into()));
+    let asked: Vec<usize> = fake.seen_named("EVAL").iter().map(|s| s.node).collect();
+    assert_eq!(asked, [0, 1], "no node twice");
 }
