@@ -122,6 +122,7 @@ fn readme_tables_equal_the_code() {
         ("metrics", slotway::telemetry::names::readme_table()),
         ("errors", errors_table()),
         ("commands", slotway::command::readme::readme_table()),
+        ("differences", slotway::command::readme::differences_table()),
     ] {
         let (begin, end) = (format!("<!-- generated:{name} -->\n"), format!("<!-- /generated:{name} -->"));
         let start = text.find(&begin).unwrap_or_else(|| panic!("README.md has no {begin}")) + begin.len();

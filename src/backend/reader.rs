@@ -309,6 +309,9 @@ impl Lane {
         if kind == b'-' && redirect::follow(worker, self, &errand, &request, said) {
             return Ok(());
         }
+        if frame.starts_with(b"-ERR Error compiling script") {
+            script::forget(worker, &errand, &request);
+        }
         if frame.starts_with(b"-NOSCRIPT ") && script::repair(worker, self, &errand, &request) {
             return Ok(());
         }

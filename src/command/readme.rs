@@ -1,4 +1,4 @@
-//! The README's table of commands, generated from the command table.
+//! The README's tables of commands and of differences, generated from the command table.
 
 use std::collections::BTreeMap;
 
@@ -29,6 +29,37 @@ pub fn readme_table() -> String {
         text.push_str(&format!("| {handling} | {which} | {} |\n", names.join(", ")));
     }
     text
+}
+
+/// A Markdown table: what is different from a single Redis, in replies or in effect. What is refused stands in
+/// the other table, with the reason.
+pub fn differences_table() -> String {
+    let mut rows: BTreeMap<(u8, &str), Vec<String>> = BTreeMap::new();
+    for command in CommandTable::builtin().iter() {
+        let decision = &command.decision;
+        let name = command.name.to_ascii_uppercase().replace('|', " ");
+        let name = match decision.differs_with.as_ref().or(decision.operation_with.as_ref()) {
+            Some(option) => format!("{name} (with {})", option.any.join(", ")),
+            None => name,
+        };
+        if let Some(what) = difference(command) {
+            rows.entry((row(command).0, what)).or_default().push(name);
+        }
+    }
+    let mut text = String::from("| commands | what differs |\n|---|---|\n");
+    for ((_, what), names) in rows {
+        text.push_str(&format!("| {} | {what} |\n", names.join(", ")));
+    }
+    text
+}
+
+/// What differs in its replies; else, where slotway does more than send it on, what it does.
+fn difference(command: &Command) -> Option<&str> {
+    let decision = &command.decision;
+    let sent_on = matches!(command.handling, Handling::Route | Handling::Learned { .. });
+    let ours = (!sent_on || decision.operation.is_some()) && !matches!(command.handling, Handling::Refuse(_));
+    let reason = decision.reason.as_deref().filter(|reason| ours && !reason.starts_with("as Redis"));
+    decision.differs.as_deref().or(reason)
 }
 
 /// Rank, handling and what the commands of a row have in common.
@@ -82,6 +113,17 @@ fn display_name(table: &CommandTable, command: &Command) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tells_every_difference() {
+        let text = differences_table();
+        for command in CommandTable::builtin().iter().filter(|command| command.decision.differs.is_some()) {
+            let name = command.name.to_ascii_uppercase().replace('|', " ");
+            assert!(text.contains(&name), "{name}\n{text}");
+        }
+        assert!(text.contains("COPY (with DB) | ") && text.contains("| MSET | "), "{text}");
+        assert!(!text.contains("| GET |") && !text.contains("| QUIT |"), "{text}");
+    }
 
     #[test]
     fn names_every_command_once() {

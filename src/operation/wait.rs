@@ -5,7 +5,6 @@
 //! connection broke), the answer is 0, and stays 0 until the client writes again.
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -159,8 +158,7 @@ fn reply(counts: &Counts) -> Vec<u8> {
 
 /// All at once, in their order.
 async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut open: Vec<(Pin<Box<F>>, Option<F::Output>)> =
-        futures.map(|future| (Box::pin(future), None)).collect();
+    let mut open: Vec<_> = futures.map(|future| (Box::pin(future), None::<F::Output>)).collect();
     poll_fn(|cx| {
         let mut done = true;
         for (future, output) in open.iter_mut().filter(|(_, output)| output.is_none()) {

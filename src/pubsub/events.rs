@@ -1,9 +1,11 @@
 //! Keyspace events. Each primary tells of its own keys only, so they are taken from the owner of the key; one
 //! that another node brings may come from a slot that has just moved, or be a message somebody published to such
-//! a channel, which all nodes bring: it waits until a fresh view of the cluster tells. And every primary has to be
-//! told by `notify-keyspace-events` which events it is to send: one that joined with none gets what the others have.
+//! a channel, which all nodes bring: it waits for a fresh view of the cluster, and is dropped if it turns out to be
+//! a copy. And every primary has to be told by `notify-keyspace-events` which events it is to send: one that joined
+//! with none gets what the others have.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hasher};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,6 +24,11 @@ use crate::worker::WorkerContext;
 /// Most events that wait for a view, in count and bytes.
 const DOUBTFUL_EVENTS: usize = 4096;
 const DOUBTFUL_BYTES: usize = 4 << 20;
+/// Least time a doubtful event waits for the message it may be a copy of, in microseconds.
+const DOUBT: u64 = 50_000;
+/// How long, and how many, events are remembered that others may be copies of; in microseconds.
+const REMEMBERED: u64 = 5_000_000;
+const REMEMBERED_EVENTS: usize = 4096;
 /// How long a node may take to be reachable for a look at its settings.
 const LOOK_WAIT: Duration = Duration::from_secs(5);
 /// How often the look tries again meanwhile.
@@ -34,6 +41,8 @@ const SETTING: &str = "notify-keyspace-events";
 pub struct Doubtful {
     events: VecDeque<Doubt>,
     bytes: usize,
+    /// Time and hash of events that clients got.
+    recent: VecDeque<(u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -44,21 +53,52 @@ struct Doubt {
     frame: Bytes,
     /// The first refresh that began after it came.
     round: u64,
+    /// When it came.
+    came: u64,
 }
 
 impl Doubtful {
     /// Memory held.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.recent.capacity() * size_of::<(u64, u64)>()
     }
+
+    /// True when the same was given to clients not long ago, by whichever node.
+    fn is_copy(&self, frame: &[u8]) -> bool {
+        let hash = hash(frame);
+        self.recent.iter().any(|(_, other)| *other == hash)
+    }
+
+    fn remember(&mut self, frame: &[u8], now: u64) {
+        let old = |(at, _): &(u64, u64)| now.saturating_sub(*at) > REMEMBERED;
+        while self.recent.len() >= REMEMBERED_EVENTS || self.recent.front().is_some_and(old) {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((now, hash(frame)));
+    }
+}
+
+/// Two frames that differ in their first byte at most are the same.
+fn hash(frame: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(frame.get(1..).unwrap_or(&[]));
+    hasher.finish()
+}
+
+/// Gives clients an event.
+fn deliver(worker: &WorkerContext, topic: &Topic, frame: &[u8]) {
+    worker.hub.doubtful.borrow_mut().remember(frame, worker.clock.now());
+    frames::deliver(worker, topic, frame);
 }
 
 /// An event about `key` from `node`.
 pub(super) fn take(worker: &Rc<WorkerContext>, node: NodeId, topic: &Rc<Topic>, key: &[u8], frame: &[u8]) {
     let slot = slot_of(key);
     judge(worker);
-    if is_at(worker, slot, node) {
-        return frames::deliver(worker, topic, frame);
+    // Behind one that waits, so that the events of a key keep their order.
+    let waits = worker.hub.doubtful.borrow().events.iter().any(|doubt| doubt.slot == slot);
+    if !waits && is_at(worker, slot, node) {
+        return deliver(worker, topic, frame);
     }
     let mut doubtful = worker.hub.doubtful.borrow_mut();
     if doubtful.events.len() >= DOUBTFUL_EVENTS || doubtful.bytes + frame.len() > DOUBTFUL_BYTES {
@@ -69,22 +109,28 @@ pub(super) fn take(worker: &Rc<WorkerContext>, node: NodeId, topic: &Rc<Topic>, 
     worker.topology.report(Event::Refresh(Trigger::Redirect));
     doubtful.bytes += frame.len();
     let (topic, frame) = (Rc::clone(topic), Bytes::copy_from_slice(frame));
-    doubtful.events.push_back(Doubt { topic, node, slot, frame, round });
+    doubtful.events.push_back(Doubt { topic, node, slot, frame, round, came: worker.clock.now() });
 }
 
-/// Lets out the events that a fresh view bears out, and drops those it does not.
+/// Lets out the events that are no copies, once that can be told.
 pub(super) fn judge(worker: &Rc<WorkerContext>) {
     if worker.hub.doubtful.borrow().events.is_empty() {
         return;
     }
-    let all = std::mem::take(&mut worker.hub.doubtful.borrow_mut().events);
+    let mut all = std::mem::take(&mut worker.hub.doubtful.borrow_mut().events);
     let seen = worker.topology.round();
     let mut kept = VecDeque::new();
-    for doubt in all {
-        if is_at(worker, doubt.slot, doubt.node) {
-            frames::deliver(worker, &doubt.topic, &doubt.frame);
-        } else if seen < doubt.round {
+    while let Some(doubt) = all.pop_front() {
+        let same = |other: &Doubt| other.node != doubt.node && hash(&other.frame) == hash(&doubt.frame);
+        if kept.iter().any(|before: &Doubt| before.slot == doubt.slot) {
             kept.push_back(doubt);
+        } else if is_at(worker, doubt.slot, doubt.node) {
+            deliver(worker, &doubt.topic, &doubt.frame);
+        } else if seen < doubt.round || worker.clock.now() < doubt.came + DOUBT {
+            kept.push_back(doubt);
+        } else if !worker.hub.doubtful.borrow().is_copy(&doubt.frame) && !all.iter().any(same) {
+            // The slot was there and has moved on.
+            deliver(worker, &doubt.topic, &doubt.frame);
         }
     }
     let mut doubtful = worker.hub.doubtful.borrow_mut();
@@ -106,18 +152,20 @@ fn is_at(worker: &WorkerContext, slot: u16, node: NodeId) -> bool {
 
 /// Has the primaries' settings looked at.
 pub(super) fn look(worker: &Rc<WorkerContext>) {
+    worker.hub.look_again.set(true);
     if worker.hub.looking.replace(true) {
         return;
     }
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
-        let outcome = equalise(&worker).await;
-        worker.hub.looking.set(false);
-        if outcome.is_err() && !worker.hub.complained.replace(true) {
-            tracing::warn!(
-                "nodes refuse CONFIG to us: notify-keyspace-events is not set on nodes that join the cluster"
-            );
+        while worker.hub.look_again.replace(false) {
+            if equalise(&worker).await.is_err() && !worker.hub.complained.replace(true) {
+                tracing::warn!(
+                    "nodes refuse CONFIG to us: notify-keyspace-events is not set on nodes that join the cluster"
+                );
+            }
         }
+        worker.hub.looking.set(false);
     });
 }
 

@@ -30,6 +30,8 @@ pub struct Hub {
     pub(super) doubtful: RefCell<Doubtful>,
     /// `notify-keyspace-events` is being looked at.
     pub(super) looking: Cell<bool>,
+    /// It is to be looked at, again if it is now.
+    pub(super) look_again: Cell<bool>,
     /// That it can't be was logged.
     pub(super) complained: Cell<bool>,
 }

@@ -56,7 +56,7 @@ fn names(said: &[Said]) -> Option<Vec<u8>> {
 fn subscribers(operation: &Operation, said: &[Said], kind: Kind) -> Option<Vec<u8>> {
     let args = operation.request.args();
     let asked: Vec<&[u8]> = args.iter().skip(2).collect();
-    let replies: Option<Vec<(NodeId, Vec<&[u8]>)>> =
+    let replies: Option<Vec<_>> =
         said.iter().map(|(node, reply)| elements(reply).map(|elements| (*node, elements))).collect();
     let replies = replies?;
     let mut out = Vec::new();

@@ -303,7 +303,7 @@ fn values_keep_no_much_larger_reply() {
             encode::array(&mut reply, keys);
             for key in 0..keys {
                 let value = if key < large { LARGE } else { LARGE - 100 };
-                encode::bulk(&mut reply, &vec![b'x'; if keys == 1 { 1 } else { value }]);
+                encode::bulk(&mut reply, vec![b'x'; if keys == 1 { 1 } else { value }]);
             }
             let shared = (reply.len() >= LARGE).then(|| Bytes::from(reply.clone()));
             merge.accept(part as u16, &reply, shared.as_ref());

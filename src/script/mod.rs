@@ -86,6 +86,14 @@ impl ScriptCache {
         self.bodies().by_sha.get(sha).cloned()
     }
 
+    /// Forgets a body.
+    pub fn forget(&self, sha: &Sha) {
+        let mut bodies = self.bodies();
+        if let Some(body) = bodies.by_sha.pop(sha) {
+            bodies.bytes -= body.len() as u64 + OVERHEAD;
+        }
+    }
+
     /// SCRIPT FLUSH went through: nothing is known any more, here and on the nodes.
     pub fn clear(&self) {
         let mut bodies = self.bodies();

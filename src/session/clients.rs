@@ -222,7 +222,6 @@ impl SessionInner {
             shard_channels: self.subscribed(Kind::Shard),
             queued: self.transaction.as_ref().map_or(0, |transaction| transaction.commands()),
             total_bytes: self.footprint(),
-            ..ClientIo::default()
         }
     }
 }

@@ -155,6 +155,20 @@ pub fn repair(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, errand: &Errand, requ
     true
 }
 
+/// A node could not compile the body of an EVAL: it is no script, and EVALSHA must not find it.
+#[cold]
+pub fn forget(worker: &WorkerContext, errand: &Errand, request: &[u8]) {
+    let mut scanner = RequestScanner::new();
+    if !matches!(errand.command.name, "eval" | "eval_ro")
+        || !matches!(scanner.scan(request, &Limits::unlimited(), true), Ok(Scanned::Request(_)))
+    {
+        return;
+    }
+    let sha = sha_of(Args::new(request, scanner.spans()).at(1));
+    worker.noted_scripts.borrow_mut().scripts.remove(&sha);
+    worker.process.scripts.forget(&sha);
+}
+
 impl SessionInner {
     /// True when a later request may have touched the keys of this one.
     fn has_later(&self, errand: &Errand) -> bool {

@@ -150,7 +150,7 @@ pub fn handle(
             operation::start(session, inner, (command, OperationKind::Unwatch), args);
         }
         TransactionCommand::Exec => match inner.take_transaction() {
-            Some(transaction) => exec(session, inner, command, transaction, args),
+            Some(transaction) => exec(session, inner, command, *transaction, args),
             None => inner.reply_text(session, "ERR EXEC without MULTI"),
         },
         TransactionCommand::Discard => match inner.take_transaction() {
@@ -262,14 +262,14 @@ fn exec(
     session: &Rc<Session>,
     inner: &mut SessionInner,
     command: &'static Command,
-    transaction: Box<Transaction>,
+    transaction: Transaction,
     args: &Args<'_>,
 ) {
     if transaction.failed {
         inner.unwatch(session);
         return inner.reply_text(session, ABORTED);
     }
-    let push = ready(session, inner, *transaction);
+    let push = ready(session, inner, transaction);
     if inner.watch.is_some() {
         inner.push = Some(Box::new(push));
         return operation::start(session, inner, (command, OperationKind::Exec), args);

@@ -22,6 +22,8 @@ const NOTHING: u16 = NO_SLOT - 1;
 pub struct Written {
     /// Slot of the last write, so that most writes cost one comparison.
     last: u16,
+    /// Nodes (by the bit of their id, the first 64) of which all slots are answered for: a write there adds nothing.
+    sure: u64,
     rest: Option<Box<Rest>>,
 }
 
@@ -41,7 +43,7 @@ struct Rest {
 
 impl Default for Written {
     fn default() -> Self {
-        Self { last: NOTHING, rest: None }
+        Self { last: NOTHING, sure: 0, rest: None }
     }
 }
 
@@ -49,7 +51,7 @@ impl Written {
     /// A write in `slot` goes to `node`.
     #[inline]
     pub fn note(&mut self, slot: u16, node: NodeId, losses: &Losses) {
-        if self.last != slot {
+        if self.last != slot && self.sure & bit(node) == 0 {
             self.add(slot, node, losses);
         }
     }
@@ -75,6 +77,9 @@ impl Written {
         } else if !rest.slots.contains(&(slot, node)) {
             rest.many = true;
         }
+        if rest.many {
+            self.sure |= bit(node);
+        }
     }
 
     /// The nodes written to.
@@ -90,7 +95,7 @@ impl Written {
             false => rest.slots.iter().any(|&(slot, node)| losses.of(slot, node) > rest.since),
         };
         if rest.lost {
-            self.last = NOTHING;
+            (self.last, self.sure) = (NOTHING, 0);
         }
         rest.lost
     }
@@ -100,8 +105,14 @@ impl Written {
         let Some(rest) = &mut self.rest else { return };
         rest.slots.clear();
         (rest.many, rest.since) = (false, count);
-        self.last = NOTHING;
+        (self.last, self.sure) = (NOTHING, 0);
     }
+}
+
+/// The bit of a node; none for an id beyond 63.
+#[inline]
+fn bit(node: NodeId) -> u64 {
+    1u64.checked_shl(u32::from(node.0)).unwrap_or(0)
 }
 
 /// Events by which writes may be lost, counted per worker.

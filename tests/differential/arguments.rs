@@ -222,11 +222,10 @@ impl Maker<'_> {
         if !self.has(node, "multiple") {
             return 1;
         }
-        let one_per_key = match (self.shape.name, node.arg.name.as_str()) {
-            ("xread" | "xreadgroup", "id") => true,
-            (_, "weight") => true,
-            _ => false,
-        };
+        let one_per_key = matches!(
+            (self.shape.name, node.arg.name.as_str()),
+            ("xread" | "xreadgroup", "id") | (_, "weight")
+        );
         if one_per_key && self.counted > 0 && !self.chance(7) {
             return self.counted;
         }

@@ -216,7 +216,9 @@ fn judge(
         outcome.differed.extend(name);
     }
     for (want, got) in want.iter().zip(got) {
-        if rule.differs(want, got, whole) && !(sent.movable_keys && malformed(want, got)) {
+        // A script that a failed EVAL brought is known to slotway, not to a single Redis.
+        let known = name.is_some() && want.starts_with(b"-NOSCRIPT");
+        if rule.differs(want, got, whole) && !(sent.movable_keys && malformed(want, got)) && !known {
             return Some(format!("differs ({rule:?})"));
         }
     }

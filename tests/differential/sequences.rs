@@ -141,6 +141,13 @@ impl<'a> Writer<'a> {
                 _ => {}
             }
         }
+        for library in super::values::FUNCTIONS.iter().take(3) {
+            if self.random.bool() {
+                self.plain(
+                    ["FUNCTION", "LOAD", "REPLACE", library].map(|word| word.as_bytes().to_vec()).into(),
+                );
+            }
+        }
         self.reach();
     }
 
@@ -211,6 +218,9 @@ impl<'a> Writer<'a> {
             let other = self.random.usize(..self.shapes.len());
             let inner = self.shapes[other].make(Form::Any, spread, self.supplies, &mut self.random);
             made.args.extend(inner.args);
+        }
+        if shape.name == "client|tracking" {
+            two_prefixes(&mut made.args);
         }
         self.fill(&made);
         self.companion(shape.name, &made);
@@ -324,6 +334,14 @@ fn is_lexical(args: &[Vec<u8>]) -> bool {
     name.ends_with(b"lex")
         || name == b"zlexcount"
         || args.iter().any(|arg| arg.eq_ignore_ascii_case(b"bylex"))
+}
+
+/// Of more than two prefixes Redis 7.0 says of the second that it overlaps, and then OK: two replies.
+fn two_prefixes(args: &mut Vec<Vec<u8>>) {
+    let mut places = args.iter().enumerate().filter(|(_, arg)| arg.eq_ignore_ascii_case(b"prefix"));
+    if let Some((third, _)) = places.nth(2) {
+        args.truncate(third);
+    }
 }
 
 /// Its group; but who publishes has not subscribed: when one's own messages come is not the same everywhere.

@@ -16,5 +16,6 @@ mod replies;
 mod resend;
 mod scan;
 mod stop;
+mod subscribers;
 mod wait;
 mod waits;

@@ -166,8 +166,8 @@ fn keys_that_are_added_and_deleted_during_a_pass_hide_no_other() {
     let stop = Stop::default();
     std::thread::scope(|scope| {
         let _end = stop.at_end();
-        for writer in 0..2 {
-            let (stop, proxy) = (&stop, &proxies[writer]);
+        for (writer, proxy) in proxies.iter().enumerate() {
+            let stop = &stop;
             scope.spawn(move || {
                 let (mut client, mut round) = (proxy.client(), 0u64);
                 while !stop.is_set() {

@@ -1,0 +1,173 @@
+//! Subscribers that are many, that do not read, that want too much, or that vanish: bounded, and nobody else
+//! notices.
+
+use std::io::Write;
+use std::time::Instant;
+
+use crate::path::pubsub::subscribe;
+use crate::support::client::Client;
+use crate::support::keys::slot;
+use crate::support::proxy::Proxy;
+use crate::support::resp::Value;
+use crate::support::{allow_files, check, eventually, heavy, leave_out, shared};
+
+#[test]
+fn subscriptions_of_a_client_and_of_a_worker_are_bounded() {
+    need_redis!();
+    let keys = [("client-subscriptions", "5"), ("worker-subscriptions", "8"), ("workers", "1")];
+    let proxy = Proxy::start(&shared::seeds(shared::cluster()), &keys);
+    let name = shared::unique("bound");
+    let names = |client: &str, count: usize| -> Vec<String> {
+        (0..count).map(|n| format!("{name}:{client}:{n}")).collect()
+    };
+    let full = |client: &mut Client, channel: &str| {
+        let refused = client.call(&cmd!["SUBSCRIBE", channel]);
+        assert!(refused.error().starts_with("ERR slotway: too many subscriptions"), "{refused:?}");
+    };
+    let mut first = proxy.client();
+    subscribe(&mut first, "SUBSCRIBE", &names("a", 4));
+    subscribe(&mut first, "PSUBSCRIBE", &names("a", 1));
+    full(&mut first, "one more");
+    subscribe(&mut first, "SUBSCRIBE", &names("a", 4));
+    let mut second = proxy.client();
+    subscribe(&mut second, "SSUBSCRIBE", &names("b", 3));
+    full(&mut second, "one more");
+    proxy.wait_metric("slotway_subscriptions", &[], |n| n == 8.0);
+    drop(first);
+    eventually("there is room again", || {
+        let reply = second.call(&cmd!["SUBSCRIBE", "one more"]);
+        check(!reply.is_error(), reply)
+    });
+    proxy.wait_metric("slotway_subscriptions", &[], |n| n == 4.0);
+}
+
+#[test]
+fn a_subscriber_that_does_not_read_is_closed_and_others_go_on() {
+    need_redis!();
+    let _one_at_a_time = heavy();
+    let keys = [("subscriber-pending-bytes", "8MiB"), ("workers", "1")];
+    let proxy = Proxy::start(&shared::seeds(shared::cluster()), &keys);
+    let channel = shared::unique("slow");
+    let mut publisher = proxy.client();
+    for payload in [vec![b'x'; 300], vec![b'y'; 20_000], vec![b'z'; 1 << 20]] {
+        let count = (40 << 20) / payload.len();
+        let mut slow = proxy.client();
+        let mut clients: Vec<Client> = (0..6).map(|_| proxy.client()).collect();
+        subscribe(&mut slow, "SUBSCRIBE", std::slice::from_ref(&channel));
+        for client in &mut clients {
+            subscribe(client, "SUBSCRIBE", std::slice::from_ref(&channel));
+        }
+        let before = proxy.resident_bytes();
+        std::thread::scope(|scope| {
+            for client in &mut clients {
+                let payload = &payload;
+                scope.spawn(move || {
+                    for n in 0..count {
+                        let value = client.value();
+                        assert!(value.items()[2].bytes() == payload.as_slice(), "message {n}");
+                    }
+                });
+            }
+            let mut left = count;
+            while left > 0 {
+                // No more at once than the others can take.
+                let some = left.min((1 << 20) / payload.len()).max(1);
+                publisher.send(&cmd!["PUBLISH", channel, payload].repeat(some));
+                publisher.values(some);
+                left -= some;
+            }
+        });
+        let grown = proxy.resident_bytes().saturating_sub(before) >> 20;
+        assert!(grown < 120, "{grown} MiB for one subscriber that does not read");
+        eventually("the slow one is gone", || {
+            let count = publisher.call(&cmd!["PUBLISH", channel, payload]);
+            check(count == Value::Int(6), count)
+        });
+        let rest = slow.rest();
+        assert!(rest.len() < 40 << 20, "{} bytes", rest.len());
+    }
+    proxy.wait_metric("slotway_client_closed_total", &["reason=\"subscriber\""], |n| n == 3.0);
+    assert!(proxy.log().contains("closing a subscriber that does not keep up"));
+}
+
+/// Ten thousand clients in this process; the proxy is another.
+#[test]
+fn ten_thousand_subscribers_of_one_channel_cost_few_connections() {
+    need_redis!();
+    let _one_at_a_time = heavy();
+    const CLIENTS: usize = 10_000;
+    if allow_files(CLIENTS as u64 + 2_000) < CLIENTS as u64 + 2_000 {
+        leave_out("fewer than 12,000 open files allowed for 10,000 subscribers");
+        return;
+    }
+    let cluster = shared::cluster();
+    let proxy = Proxy::start(&shared::seeds(cluster), &[("workers", "2")]);
+    let channel = shared::unique("crowd");
+    let owner = cluster.initial_owner(slot(channel.as_bytes()));
+    let mut clients: Vec<Client> = Vec::with_capacity(CLIENTS);
+    for n in 0..CLIENTS {
+        let mut client = if n % 2 == 0 { proxy.client() } else { proxy.client_resp3() };
+        client.send(&cmd!["SUBSCRIBE", channel]);
+        clients.push(client);
+    }
+    for client in &mut clients {
+        assert_eq!(client.value().items()[2], Value::Int(1));
+    }
+    let upstream = cluster.client(owner).call(&cmd!["PUBSUB", "NUMSUB", channel]).items()[1].int();
+    assert_eq!(upstream, 2, "one of each worker");
+    let mut publisher = proxy.client();
+    let payloads: Vec<Vec<u8>> = (0..20u8).map(|n| vec![b'a' + n; 10 + usize::from(n) * 500]).collect();
+    let start = Instant::now();
+    for payload in &payloads {
+        assert_eq!(publisher.call(&cmd!["PUBLISH", channel, payload]), Value::Int(CLIENTS as i64));
+    }
+    for client in &mut clients {
+        for payload in &payloads {
+            assert!(client.value().items()[2].bytes() == payload.as_slice());
+        }
+    }
+    eprintln!("200,000 messages took {:?}", start.elapsed());
+    drop(clients);
+    proxy.wait_metric("slotway_subscriptions", &[], |n| n == 0.0);
+    eventually("nothing is left upstream", || {
+        let left = cluster.client(owner).call(&cmd!["PUBSUB", "NUMSUB", channel]).items()[1].int();
+        check(left == 0, left)
+    });
+}
+
+#[test]
+fn clients_that_vanish_in_the_middle_leave_nothing_behind() {
+    need_redis!();
+    let _one_at_a_time = heavy();
+    let cluster = shared::cluster();
+    let proxy = Proxy::start(&shared::seeds(cluster), &[("workers", "2")]);
+    let name = shared::unique("vanish");
+    for n in 0..300 {
+        let mut client = proxy.client();
+        let names: Vec<String> = (0..10).map(|m| format!("{name}:{}", (n * 7 + m) % 40)).collect();
+        let all = names.iter().flat_map(|c| {
+            [cmd!["SUBSCRIBE", c], cmd!["SSUBSCRIBE", c], cmd!["PSUBSCRIBE", format!("{c}*")]].concat()
+        });
+        let _ = client.stream().try_clone().expect("clone").write_all(&all.collect::<Vec<u8>>());
+        match n % 3 {
+            0 => client.reset(),
+            1 => drop(client.try_reply()),
+            _ => {}
+        }
+    }
+    proxy.wait_metric("slotway_client_connections", &[], |n| n == 0.0);
+    proxy.wait_metric("slotway_subscriptions", &[], |n| n == 0.0);
+    proxy.wait_metric("slotway_requests_in_flight", &[], |n| n == 0.0);
+    eventually("nothing is left upstream", || {
+        let left: Vec<String> = (0..3)
+            .flat_map(|node| {
+                let mut node = cluster.client(node);
+                let plain = node.call(&cmd!["PUBSUB", "CHANNELS", format!("{name}*")]);
+                let sharded = node.call(&cmd!["PUBSUB", "SHARDCHANNELS", format!("{name}*")]);
+                [plain, sharded].map(|names| format!("{names:?}"))
+            })
+            .filter(|names| names != "Array([])")
+            .collect();
+        check(left.is_empty(), left)
+    });
+}
