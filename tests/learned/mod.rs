@@ -7,3 +7,4 @@ mod hostile;
 mod module;
 mod rules;
 mod tables;
+mod waiting;
