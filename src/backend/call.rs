@@ -1,7 +1,7 @@
 //! A request of the proxy's own on a lane: its reply wakes the operation that asked. Owns the frames until
 //! they are taken. Follows no redirect and repeats nothing: that is the operation's business.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -35,14 +35,13 @@ pub enum CallError {
 #[derive(Debug)]
 pub struct Call {
     state: RefCell<State>,
-    /// Most bytes of all frames together.
-    limit: u64,
+    /// Bytes that may still come, to all calls that share it.
+    room: Rc<Cell<u64>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     frames: Vec<Bytes>,
-    bytes: u64,
     wanted: u16,
     error: Option<CallError>,
     waker: Option<Waker>,
@@ -51,18 +50,26 @@ struct State {
 impl Call {
     /// Waits for `wanted` frames of at most `limit` bytes together.
     pub fn new(wanted: u16, limit: u64) -> Rc<Self> {
-        Rc::new(Self { state: RefCell::new(State { wanted, ..State::default() }), limit })
+        Self::sharing(wanted, Rc::new(Cell::new(limit)))
+    }
+
+    /// The same, where several calls make one reply.
+    pub fn sharing(wanted: u16, room: Rc<Cell<u64>>) -> Rc<Self> {
+        Rc::new(Self { state: RefCell::new(State { wanted, ..State::default() }), room })
     }
 
     /// A frame came in. What nobody waits for any more costs nothing.
     pub fn push(&self, frame: &[u8], shared: Option<Bytes>) {
         let mut state = self.state.borrow_mut();
-        state.bytes += frame.len() as u64;
-        if state.bytes > self.limit {
-            state.error = Some(CallError::TooLarge);
-            state.frames = Vec::new();
-        } else {
-            state.frames.push(shared.unwrap_or_else(|| Bytes::copy_from_slice(frame)));
+        match self.room.get().checked_sub(frame.len() as u64) {
+            Some(left) if state.error.is_none() => {
+                self.room.set(left);
+                state.frames.push(shared.unwrap_or_else(|| Bytes::copy_from_slice(frame)));
+            }
+            _ => {
+                state.error = Some(CallError::TooLarge);
+                state.frames = Vec::new();
+            }
         }
         state.wanted = state.wanted.saturating_sub(1);
         state.wake();

@@ -87,7 +87,7 @@ impl Operation {
     pub(super) async fn hear(&self, request: &[u8]) -> Result<Vec<Heard>, Failure> {
         let until = self.worker.clock.tick().saturating_add(self.worker.limits.owner_wait);
         loop {
-            let nodes = self.primaries().await?;
+            let nodes = self.all_primaries().await?;
             let failure = match self.hear_once(nodes, request).await {
                 Ok(heard) => return Ok(heard),
                 Err(Trouble::Final(failure)) => return Err(failure),
@@ -166,7 +166,8 @@ impl Operation {
         let mut wave = Wave::default();
         loop {
             wave.waits.clear();
-            let nodes = self.primaries().await.map_err(|error| self.partial_error(error, &wave.tally()))?;
+            let nodes = self.all_primaries().await;
+            let nodes = nodes.map_err(|error| self.partial_error(error, &wave.tally()))?;
             let open: Vec<NodeId> = nodes.iter().filter(|node| !wave.knows(**node)).copied().collect();
             for (node, answer) in self.push_each(&open, &push, 2).await {
                 wave.take(node, answer);

@@ -2,16 +2,18 @@
 //! the nodes by name. Operations of this kind see to `request-deadline` themselves, for the session's own
 //! deadline could not say which nodes were reached.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::{Operation, administration, broadcast, flush, keyspace, latency, scan, scripts};
 use crate::backend::call::CallError;
 use crate::backend::lane::Lane;
+use crate::backend::ticket::NO_SLOT;
 use crate::error::{Executed, ProxyError};
 use crate::protocol::encode;
 use crate::topology::node::NodeId;
@@ -178,13 +180,23 @@ impl Operation {
         Instant::now() + Duration::from_micros(ends.saturating_sub(self.worker.clock.tick()))
     }
 
-    /// Waits until a whole refresh that began after now is over, `owner-wait` at most.
+    /// The primaries of all shards, once every slot has one; `owner-wait` or the deadline at most.
+    pub(super) async fn all_primaries(&self) -> Result<Vec<NodeId>, ProxyError> {
+        timeout_at(self.deadline(), self.primaries()).await.unwrap_or(Err(ProxyError::ClusterDown))
+    }
+
+    /// Waits until a whole refresh that began after now is over, `owner-wait` or the deadline at most.
     pub(super) async fn look_afresh(&self) {
+        let deadline = self.deadline();
         let round = self.worker.topology.next_round();
         self.worker.topology.report(Event::Refresh(Trigger::Redirect));
         let until = self.worker.clock.tick().saturating_add(self.worker.limits.owner_wait);
         while self.worker.topology.round() < round && self.worker.clock.tick() < until {
-            let _looked = timeout(LOOK_AGAIN, self.worker.changed.notified()).await;
+            let changed = self.worker.changed.notified();
+            let _looked = timeout_at(deadline.min(Instant::now() + LOOK_AGAIN), changed).await;
+            if Instant::now() >= deadline {
+                return;
+            }
         }
     }
 
@@ -213,8 +225,13 @@ impl Operation {
         let deadline = self.deadline();
         let lanes = self.lanes(nodes, deadline).await;
         self.mark_sent();
+        if self.command.may_replicate() {
+            let mut inner = self.session.inner();
+            nodes.iter().for_each(|&node| inner.written.add(NO_SLOT, node, &self.worker.losses));
+        }
+        let room = Rc::new(Cell::new(self.worker.limits.merge_reply_bytes));
         let send = |lane: Result<Rc<Lane>, CallError>| {
-            lane?.call(&self.worker, push, frames).ok_or(CallError::QueueFull)
+            lane?.call_sharing(&self.worker, push, frames, &room).ok_or(CallError::QueueFull)
         };
         let calls: Vec<_> = nodes.iter().copied().zip(lanes.into_iter().map(send)).collect();
         let mut answers = Vec::with_capacity(calls.len());

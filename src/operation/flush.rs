@@ -26,6 +26,9 @@ pub(super) async fn flush(operation: &Operation) -> Result<Vec<u8>, Failure> {
     let request = operation.request.bytes();
     let first = operation.to_all_primaries(request).await?;
     let reply = operation.all_succeeded(&first)?;
+    if error_text(&reply).is_some() {
+        return Ok(reply);
+    }
     let now = operation.hear(&[]).await?;
     let before = by_node(&first);
     let gained = |word: &OwnWord, node: NodeId| {

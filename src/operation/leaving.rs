@@ -17,9 +17,9 @@ const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 /// Keys whose type is asked in one push.
 const AT_ONCE: usize = 1_000;
 
-/// Adds what of `shard` has left it for the target of an open migration. True when the node is not what it was
-/// taken for any more: no primary, or one with another epoch.
-pub(super) async fn keys_at_targets(pass: &Pass<'_>, shard: &ShardClaim) -> Result<bool, Trouble> {
+/// Adds what of `shard` has left it for the target of an open migration. `Some`: the node is no primary any more,
+/// or has this config epoch, and not the one it was scanned under.
+pub(super) async fn keys_at_targets(pass: &Pass<'_>, shard: &ShardClaim) -> Result<Option<u64>, Trouble> {
     let reply = pass.ask(shard.node, CLUSTER_NODES, None).await?;
     let word = OwnWord::parse(&reply).ok_or_else(|| Trouble::from(ProxyError::BadReply))?;
     for (slot, to) in &word.leaving {
@@ -41,7 +41,7 @@ pub(super) async fn keys_at_targets(pass: &Pass<'_>, shard: &ShardClaim) -> Resu
             add(pass, node, some).await?;
         }
     }
-    Ok(!word.primary || word.epoch != shard.epoch)
+    Ok((!word.primary || word.epoch != shard.epoch).then_some(word.epoch))
 }
 
 /// Adds those of `keys` that are still there, and of the type asked for.

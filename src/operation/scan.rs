@@ -196,10 +196,13 @@ impl Pass<'_> {
                 Err(_) => Err(ProxyError::ScanCursor.into()),
             };
         }
-        let again = leaving::keys_at_targets(self, &shard).await?;
-        if again {
-            // It has another epoch by now: it comes once more, behind the others.
+        if let Some(epoch) = leaving::keys_at_targets(self, &shard).await? {
+            // It has another epoch by now: it comes once more, behind the others, as soon as we know.
             self.operation.look_afresh().await;
+            let is_behind = |claim: &ShardClaim| claim.node == shard.node && claim.epoch < epoch;
+            if self.operation.worker.topology.claims().shards.iter().any(is_behind) {
+                return Err(Trouble::Passing(ProxyError::ClusterDown.into()));
+            }
         }
         let claims = self.operation.worker.topology.claims();
         if let Some(next) = after(&claims.shards, &shard).filter(|_| claims.complete) {
