@@ -17,6 +17,8 @@
 //!     +client|id +client|unblock   optional: without them CLIENT UNBLOCK and the stop end a wait by closing
 //!                         its connection, which may lose an element taken in that moment
 //!     +xinfo|stream       optional: without it XREAD BLOCK with $ is not repeated after a lost connection
+//!     +config|get +config|set      optional: without them a node that joins sends no keyspace events until
+//!                         somebody sets notify-keyspace-events there
 //!     +readonly           only where replicas are read
 //! ```
 

@@ -223,7 +223,7 @@ async fn run(operation: Operation, kind: OperationKind) {
             block::block(&operation).await
         }
         OperationKind::Wait => wait::wait(&operation).await,
-        OperationKind::Subscribe => crate::pubsub::client::subscribe(&operation).await,
+        OperationKind::Subscribe => crate::pubsub::subscribe::subscribe(&operation).await,
         OperationKind::Pubsub => crate::pubsub::inspect::pubsub(&operation).await,
         OperationKind::Monitor => monitor::monitor(&operation).await,
         OperationKind::Tracking => crate::tracking::switch(&operation).await,

@@ -7,12 +7,11 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use super::topic::{Topic, Trouble};
+use super::topic::Topic;
 use super::{Act, Kind, Name, PubSubCommand, hub};
 use crate::backend::ticket::NO_SLOT;
 use crate::command::{Command, Handling};
-use crate::error::ProxyError;
-use crate::operation::{self, Operation, OperationKind};
+use crate::operation::{self, OperationKind};
 use crate::protocol::encode;
 use crate::protocol::request::Args;
 use crate::session::dispatch::Frame;
@@ -111,7 +110,7 @@ fn ready(
 }
 
 /// False when the client, or all clients of the worker, would have too many subscriptions.
-fn has_room(worker: &WorkerContext, inner: &SessionInner, kind: Kind, args: &Args<'_>) -> bool {
+pub(super) fn has_room(worker: &WorkerContext, inner: &SessionInner, kind: Kind, args: &Args<'_>) -> bool {
     let have = inner.subscriptions.as_deref();
     let is_new = |name: &&[u8]| !have.is_some_and(|have| have.has(kind, name));
     let more = args.iter().skip(1).filter(is_new).count();
@@ -120,7 +119,12 @@ fn has_room(worker: &WorkerContext, inner: &SessionInner, kind: Kind, args: &Arg
 }
 
 /// Subscribes the client to topics that stand; what it is told.
-fn join(session: &Rc<Session>, inner: &mut SessionInner, kind: Kind, topics: &[Rc<Topic>]) -> Vec<u8> {
+pub(super) fn join(
+    session: &Rc<Session>,
+    inner: &mut SessionInner,
+    kind: Kind,
+    topics: &[Rc<Topic>],
+) -> Vec<u8> {
     let mut frames = Vec::new();
     for topic in topics {
         let have = inner.subscriptions.get_or_insert_default();
@@ -246,85 +250,4 @@ pub fn restrict(
             true
         }
     }
-}
-
-// === waiting for the nodes ===
-
-/// Somebody wants a topic without being subscribed yet; ends when dropped.
-struct Interest {
-    worker: Rc<WorkerContext>,
-    topic: Rc<Topic>,
-}
-
-impl Interest {
-    fn new(worker: &Rc<WorkerContext>, kind: Kind, name: &[u8]) -> Self {
-        let topic = hub::make(worker, kind, name);
-        topic.begin_interest();
-        worker.hub.hold(1);
-        Self { worker: Rc::clone(worker), topic }
-    }
-
-    /// Waits until it stands.
-    async fn stands(&self, until: u64) -> Result<(), Failed> {
-        loop {
-            let changed = self.topic.changed.notified();
-            if hub::stands(&self.worker, &self.topic) {
-                return Ok(());
-            }
-            if let Some(Trouble::Refused(text)) = &*self.topic.trouble.borrow() {
-                return Err(Failed::Refused(text.clone()));
-            }
-            let now = self.worker.clock.tick();
-            let rest = std::time::Duration::from_micros(until.saturating_sub(now));
-            if rest.is_zero() || tokio::time::timeout(rest, changed).await.is_err() {
-                return Err(Failed::NoNode);
-            }
-        }
-    }
-}
-
-impl Drop for Interest {
-    fn drop(&mut self) {
-        self.topic.end_interest();
-        self.worker.hub.hold(-1);
-        hub::release(&self.worker, &self.topic);
-    }
-}
-
-enum Failed {
-    /// No node took it for `owner-wait`.
-    NoNode,
-    /// A node's error.
-    Refused(Box<[u8]>),
-}
-
-/// SUBSCRIBE, PSUBSCRIBE and SSUBSCRIBE, where nodes have to be asked. All of it or nothing.
-///
-/// # Errors
-/// Too many subscriptions, or no reachable node.
-pub async fn subscribe(operation: &Operation) -> Result<Vec<u8>, ProxyError> {
-    let Handling::PubSub(what) = operation.command.handling else { return Err(ProxyError::BadReply) };
-    let Act::Join(kind) = what.act() else { return Err(ProxyError::BadReply) };
-    operation.wait_for_ever();
-    let (worker, session, args) = (&operation.worker, &operation.session, operation.request.args());
-    if !has_room(worker, &session.inner(), kind, &args) {
-        return Err(ProxyError::SubscriptionsFull);
-    }
-    let until = worker.clock.now() + worker.limits.owner_wait;
-    let wanted: Vec<Interest> = args.iter().skip(1).map(|name| Interest::new(worker, kind, name)).collect();
-    for interest in &wanted {
-        match interest.stands(until).await {
-            Ok(()) => {}
-            Err(Failed::Refused(text)) => {
-                let mut frame = Vec::new();
-                encode::error(&mut frame, text);
-                return Ok(frame);
-            }
-            Err(Failed::NoNode) if worker.table.borrow().epoch() == 0 => return Err(ProxyError::NotReady),
-            Err(Failed::NoNode) => return Err(ProxyError::ClusterDown),
-        }
-    }
-    operation.is_heard();
-    let topics: Vec<Rc<Topic>> = wanted.iter().map(|interest| Rc::clone(&interest.topic)).collect();
-    Ok(join(session, &mut session.inner(), kind, &topics))
 }

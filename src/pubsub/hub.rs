@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 use smallvec::{SmallVec, smallvec};
@@ -24,7 +25,7 @@ pub struct Hub {
     /// Subscriptions of clients, and those they wait for.
     held: Cell<usize>,
     bytes: Cell<usize>,
-    /// What places depend on, as last seen: the table's epoch, and which of its nodes are up.
+    /// What places depend on, as last seen: the table's epoch, and which of its nodes are up (a hash).
     seen: Cell<(u64, u64)>,
     /// Events whose key seems to be another node's.
     pub(super) doubtful: RefCell<Doubtful>,
@@ -304,11 +305,11 @@ impl WorkerContext {
         }
         let seen = {
             let table = self.table.borrow();
-            let up = |bits: u64, node: NodeId| {
-                let up = table.node(node).is_some_and(|node| node.is_up());
-                bits.rotate_left(1) ^ if up { u64::from(node.0) + 1 } else { 0 }
-            };
-            (table.epoch(), table.shards().iter().map(|shard| shard.primary).fold(0, up))
+            let mut up = DefaultHasher::new();
+            for node in table.shards().iter().map(|shard| shard.primary) {
+                (node, table.node(node).is_some_and(|node| node.is_up())).hash(&mut up);
+            }
+            (table.epoch(), up.finish())
         };
         if self.hub.seen.replace(seen) == seen {
             return;

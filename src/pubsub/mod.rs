@@ -34,6 +34,8 @@ pub mod link;
 pub mod places;
 pub mod publish;
 pub mod push;
+pub mod reader;
+pub mod subscribe;
 pub mod topic;
 
 /// What can be subscribed to.

@@ -107,6 +107,10 @@ impl SessionInner {
     #[inline]
     pub fn settled_one(&mut self, session: &Rc<Session>, worker: &WorkerContext) {
         let now = worker.clock.now();
+        if self.held_pushes.is_some() {
+            // Before replies behind the one they waited for, which may be the end of their subscription.
+            self.release_pushes(worker);
+        }
         self.pending.drain(&mut self.out, &worker.pool, |(class, arrived)| {
             worker.counters.request_done(class, now.saturating_sub(arrived));
             worker.counters.in_flight(-1);

@@ -83,12 +83,8 @@ impl Session {
         if inner.writer.is_none() || inner.broken.is_some() || inner.closing.is_some() {
             return false;
         }
-        if inner.out.is_empty() {
-            inner.pushed = 0;
-        }
-        inner.pushed += frame.raw.len();
-        let held = inner.held_pushes.as_ref().map_or(0, |held| held.bytes);
-        let unread = inner.pushed.min(inner.out.len() + frame.raw.len()) + held;
+        // Of what is to be written, replies may be the larger part; of pushes it is no more than this.
+        let unread = inner.pushed.min(inner.out.len()) + inner.held_push_bytes() + frame.raw.len();
         if unread > worker.limits.subscriber_bytes {
             tracing::warn!(client = self.id, unread, "closing a subscriber that does not keep up");
             inner.broken = Some(CloseReason::Subscriber);
@@ -111,6 +107,7 @@ impl Session {
 impl SessionInner {
     fn put(&mut self, worker: &WorkerContext, frame: &mut PushFrame<'_>) {
         let resp = self.client.resp;
+        self.pushed = frame.raw.len() + if self.out.is_empty() { 0 } else { self.pushed };
         if frame.shares {
             return self.out.push(frame.shared(resp));
         }
@@ -146,5 +143,85 @@ impl SessionInner {
     /// Bytes of pushes that may not go out yet.
     pub fn held_push_bytes(&self) -> usize {
         self.held_pushes.as_ref().map_or(0, |held| held.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::io::Read;
+
+    use super::*;
+    use crate::worker::testkit::{block_on, expect, session, worker_with};
+
+    const MESSAGE: &[u8] = b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nm\r\n";
+
+    fn push(session: &Rc<Session>, frame: &[u8]) -> bool {
+        session.push(&mut PushFrame::new(frame, 1))
+    }
+
+    /// What the client has got.
+    fn got(session: &Rc<Session>, peer: &mut std::os::unix::net::UnixStream) -> String {
+        session.flush();
+        let mut all = Vec::new();
+        // Ends where there is no more for now.
+        let _ = peer.read_to_end(&mut all);
+        String::from_utf8_lossy(&all).replace("\r\n", " ")
+    }
+
+    #[test]
+    fn a_push_waits_for_the_end_of_a_reply_that_passes_through() {
+        block_on(async {
+            let worker = worker_with(|_| {});
+            let (session, mut peer) = session(&worker);
+            tokio::task::yield_now().await;
+            session.inner().client.resp = Resp::V3;
+            let errand = expect(&session, "get", 0, 0);
+            let behind = expect(&session, "get", 0, 0);
+            assert!(session.begin_flow(&errand));
+            session.flow(b"$4\r\nab");
+            assert!(push(&session, MESSAGE));
+            session.deliver(&behind, b"+behind\r\n", None);
+            session.flow(b"cd\r\n");
+            assert_eq!(got(&session, &mut peer), "$4 abcd ");
+            session.end_flow(&errand, 10);
+            assert_eq!(got(&session, &mut peer), ">3 $7 message $1 c $1 m +behind ");
+        });
+    }
+
+    #[test]
+    fn a_push_comes_in_the_version_the_client_reads_by_then() {
+        block_on(async {
+            let worker = worker_with(|_| {});
+            let (session, mut peer) = session(&worker);
+            tokio::task::yield_now().await;
+            session.inner().client.resp = Resp::V3;
+            let before = expect(&session, "get", 0, 0);
+            let hello = expect(&session, "hello", 0, 0);
+            session.deliver(&hello, b"+hello\r\n", None);
+            session.inner().client.resp = Resp::V2;
+            session.inner().hold_pushes();
+            assert!(push(&session, MESSAGE));
+            assert_eq!(got(&session, &mut peer), "");
+            session.deliver(&before, b"_\r\n", None);
+            assert_eq!(got(&session, &mut peer), "_ +hello *3 $7 message $1 c $1 m ");
+            assert!(session.inner().held_pushes.is_none());
+        });
+    }
+
+    #[test]
+    fn unread_pushes_are_bounded_and_replies_are_not_counted() {
+        block_on(async {
+            let worker = worker_with(|config| config.subscriber_pending_bytes = 3 * MESSAGE.len() as u64);
+            let (session, _peer) = session(&worker);
+            let reply = expect(&session, "get", 0, 0);
+            session.deliver(&reply, &[b'x'; 5000], None);
+            for _ in 0..3 {
+                assert!(push(&session, MESSAGE));
+            }
+            assert!(!push(&session, MESSAGE));
+            assert_eq!(session.inner().broken, Some(CloseReason::Subscriber));
+            assert!(!push(&session, MESSAGE), "it is being closed");
+        });
     }
 }

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod blocking;
+mod busy;
 mod clients;
 mod failover;
 mod keyspace;

@@ -135,6 +135,40 @@ fn a_request_too_large_to_ask_for_is_refused() {
     assert_eq!((questions(&fake).len(), arrived(&fake).len()), (1, 1));
 }
 
+/// Flag `blocking`: a connection of its own, at the owner of the key, and nobody else waits.
+#[test]
+fn a_learned_command_that_waits_does_so_on_a_connection_of_its_own() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let waits = [
+        Announced::new("wait.key", "write blocking").key(spec("index 1", "range 0 1 0", "RW")),
+        Announced::new("wait.cat", "write").acl("@blocking").key(spec("index 1", "range 0 1 0", "RW")),
+        Announced::new("wait.ask", "write blocking").key(spec("index 1", "unknown", "RW")),
+        Announced::new("wait.none", "readonly blocking"),
+    ];
+    let (fake, _told) = announcing(&waits, move |seen| match seen.name().as_str() {
+        "COMMAND" if is_question(seen) => Answer::Reply(keys(&["{a}k"])),
+        "WAIT.KEY" | "WAIT.CAT" | "WAIT.ASK" => Answer::Hold(held.clone(), b":1\r\n".to_vec()),
+        _ => Answer::Standard,
+    });
+    let proxy = Proxy::start(fake.addrs(), &[("request-deadline", "2s"), ("workers", "1")]);
+    let mut clients: Vec<_> = (0..3).map(|_| proxy.client()).collect();
+    let lines = ["wait.key {a}k", "WAIT.CAT {a}k 5", "Wait.Ask x {a}k"];
+    for (client, line) in clients.iter_mut().zip(lines) {
+        client.send(&words(line));
+    }
+    eventually("all wait at the node", || check(arrived(&fake).len() == 3, arrived(&fake)));
+    let mut other = proxy.client();
+    assert_eq!(other.call(&words("SET {a}k v")), Value::Simple("OK".into()), "nobody else waits");
+    assert!(other.call(&words("wait.none")).error().contains("it may wait, and names no key"));
+    let seen = arrived(&fake);
+    let connections: std::collections::HashSet<_> = seen.iter().map(|seen| seen.connection).collect();
+    assert_eq!(connections.len(), 4, "each has its own, and one is shared: {seen:?}");
+    assert!(seen.iter().all(|seen| seen.node == fake.owner(slot(b"a"))));
+    gate.open();
+    assert!(clients.iter_mut().all(|client| client.value() == Value::Int(1)));
+}
+
 #[test]
 fn in_a_transaction_only_what_needs_no_question_is_queued() {
     let more = [

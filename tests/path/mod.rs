@@ -1,5 +1,6 @@
 //! Promises about answers, on a cluster that stays as it is.
 
+mod administration;
 mod auth;
 mod blocking;
 mod clients;
