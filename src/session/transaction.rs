@@ -281,13 +281,22 @@ fn exec(
         }
         return inner.reply(session, command.class, &frame);
     }
+    // Scripts are loaded on the shared lane, and have to come before the transaction that calls them.
+    if push.bytes.len() >= session.worker().limits.dedicated_request && !push.scripts {
+        inner.push = Some(Box::new(push));
+        return operation::start(session, inner, (command, OperationKind::ExecLarge), args);
+    }
     send(session, inner, command, push);
 }
 
-/// Sends a transaction on the shared lane.
+/// On the shared lane.
 fn send(session: &Rc<Session>, inner: &mut SessionInner, command: &'static Command, push: Push) {
-    let state = push.splice.map_or(CellState::Waiting, CellState::Splicing);
-    let seq = inner.expect(session, command, push.slot, state);
+    let seq = inner.expect(
+        session,
+        command,
+        push.slot,
+        push.splice.map_or(CellState::Waiting, CellState::Splicing),
+    );
     let mut errand = Errand::new(session, seq, push.slot, command, inner.client.resp);
     errand.before = push.commands + 1;
     let worker = session.worker();
@@ -384,9 +393,7 @@ impl SessionInner {
 
 /// The error of EXEC when it was sent with arguments: Redis gives the transaction up.
 pub fn abort_by_arity(session: &Rc<Session>, inner: &mut SessionInner) {
-    if inner.take_transaction().is_some() {
-        inner.unwatch(session);
-    }
+    inner.take_transaction().is_some().then(|| inner.unwatch(session));
 }
 
 /// A null reply as EXEC gives it.
