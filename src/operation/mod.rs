@@ -132,6 +132,12 @@ impl OwnedRequest {
     pub fn bytes(&self) -> &Bytes {
         &self.frame
     }
+
+    /// Bytes held.
+    pub fn footprint(&self) -> usize {
+        let spans = if self.spans.spilled() { self.spans.capacity() * size_of::<Span>() } else { 0 };
+        self.frame.len() + spans
+    }
 }
 
 /// What a session knows of its operation.
@@ -333,6 +339,7 @@ impl SessionInner {
     /// Ends the operation of request `seq`, if it is one: whether it may have had an effect.
     pub fn end_operation(&mut self, seq: u32) -> Option<bool> {
         let running = self.operation.take_if(|running| running.seq == seq)?;
+        self.push = None;
         running.abort.abort();
         if running.waits {
             self.settle_mode();
