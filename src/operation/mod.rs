@@ -140,6 +140,12 @@ impl OwnedRequest {
     pub fn bytes(&self) -> &Bytes {
         &self.frame
     }
+
+    /// Bytes held.
+    pub fn footprint(&self) -> usize {
+        let spans = if self.spans.spilled() { self.spans.capacity() * size_of::<Span>() } else { 0 };
+        self.frame.len() + spans
+    }
 }
 
 /// What a session knows of its operation.
@@ -313,7 +319,9 @@ impl Operation {
         let Some(push) = inner.push.take() else { return };
         if let Some(cell) = inner.pending.cell(self.seq) {
             cell.slot = push.slot;
-            cell.state = push.splice.map_or(CellState::Waiting, CellState::Splicing);
+        }
+        if let Some(completion) = push.completion {
+            inner.pending.complete_later(self.seq, completion);
         }
         let mut errand = Errand::new(&self.session, self.seq, push.slot, self.command, self.resp);
         errand.before = push.commands + 1;
@@ -358,6 +366,7 @@ impl SessionInner {
     /// Ends the operation of request `seq`, if it is one: whether it may have had an effect.
     pub fn end_operation(&mut self, seq: u32) -> Option<bool> {
         let running = self.operation.take_if(|running| running.seq == seq)?;
+        self.push = None;
         running.abort.abort();
         if running.waits {
             self.settle_mode();

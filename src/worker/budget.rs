@@ -119,6 +119,7 @@ impl SessionInner {
             + self.partial.as_ref().map_or(0, |partial| partial.buffer.capacity())
             + self.order.as_ref().map_or(0, |order| order.bytes())
             + self.transaction.as_ref().map_or(0, |transaction| transaction.bytes())
+            + self.push.as_ref().map_or(0, |push| push.footprint())
     }
 
     /// Brings the worker's account up to date with this session.
