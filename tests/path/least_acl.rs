@@ -24,8 +24,7 @@ fn guarded() -> (RedisCluster, Proxy) {
         node.client().ok(&frame(&rule));
     }
     let addrs = cluster.addrs();
-    let proxy =
-        Proxy::start(&addrs, &[("upstream-username", "slotway"), ("upstream-password", "PASSWORD")]);
+    let proxy = Proxy::start(&addrs, &[("upstream-username", "slotway"), ("upstream-password", "PASSWORD")]);
     (cluster, proxy)
 }
 
@@ -54,7 +53,9 @@ fn the_rule_of_the_readme_is_enough() {
     let sha = ok(&mut client, "SCRIPT LOAD return{}").text();
     keys.iter().for_each(|key| drop(ok(&mut client, &format!("EVALSHA {sha} 1 {key}"))));
 
-    for line in ["MULTI", &format!("INCR {a}"), "EXEC", &format!("WATCH {b}"), "UNWATCH", &format!("WATCH {b}")] {
+    for line in
+        ["MULTI", &format!("INCR {a}"), "EXEC", &format!("WATCH {b}"), "UNWATCH", &format!("WATCH {b}")]
+    {
         ok(&mut client, line);
     }
     for line in ["MULTI", &format!("INCR {b}"), "EXEC"] {
