@@ -22,7 +22,6 @@ use crate::protocol::encode;
 use crate::protocol::request::Args;
 use crate::pubsub::{Act, Kind};
 use crate::reply::splice::Splice;
-use crate::router::slot::slot_of;
 
 /// MULTI as a request; every transaction begins with it.
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
@@ -245,7 +244,7 @@ fn judge(
         Handling::PubSub(what) => match what.act() {
             // The node it goes to tells all others.
             Act::Publish(Kind::Channel | Kind::Pattern) => Ok((Queued::Sent, NO_SLOT)),
-            Act::Publish(Kind::Shard) => Ok((Queued::Sent, slot_of(args.at(1)))),
+            Act::Publish(Kind::Shard) => Ok((Queued::Sent, session.worker().limits.key_slots.of(args.at(1)))),
             Act::Join(_) | Act::Leave(_) => Err(not_here("subscriptions are slotway's own")),
         },
         Handling::Route | Handling::Split(_) | Handling::Operation(_) => {
