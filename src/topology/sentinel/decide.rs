@@ -113,8 +113,7 @@ fn highest(words: &[Word]) -> u64 {
     words.iter().map(|word| word.epoch).max().unwrap_or(0)
 }
 
-/// Those that a sentinel lists which has the same primary; where it is not so yet, every other server is one to
-/// be. A replica is well if most that list it say so.
+/// Those that a sentinel lists which has the same primary. A replica is well if most that list it say so.
 fn replicas(words: &[Word], primary: Option<&NodeAddr>) -> Vec<(NodeAddr, String, Option<Ignored>)> {
     let same = |word: &&Word| Some(&word.primary) == primary;
     let told = words.iter().filter(same);

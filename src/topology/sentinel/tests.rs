@@ -29,7 +29,7 @@ fn answers() -> Vec<OwnedFrame> {
         |ip, flags, link| ["name", "x", "ip", ip, "port", "6379", "flags", flags, "master-link-status", link];
     vec![
         row(&["10.0.0.1", "6379"]),
-        row(&["name", "mymaster", "ip", "10.0.0.9", "config-epoch", "7", "quorum", "2"]),
+        row(&["name", "mymaster", "ip", "10.0.0.1", "port", "6379", "flags", "master", "config-epoch", "7"]),
         rows(&[
             &replica("10.0.0.2", "slave", "ok"),
             &replica("10.0.0.3", "s_down,slave,disconnected", "ok"),
@@ -50,6 +50,12 @@ fn a_word_out_of_its_answers() {
     let expected = [(B, None), (C, Some(Ignored::Fail)), ("10.0.0.4:6379", Some(Ignored::Unhealthy))];
     assert_eq!(replicas, expected.map(|(addr, ignored)| (addr.to_owned(), ignored)));
     assert_eq!(word.sentinels, [addr("10.0.1.2:26379")]);
+    let mut failing_over = answers();
+    failing_over[1] =
+        row(&["ip", "10.0.0.9", "port", "6379", "flags", "master,failover_in_progress", "config-epoch", "8"]);
+    let word = parse(&addr("10.0.1.1:26379"), "mymaster", &failing_over).unwrap();
+    let last = word.replicas.last().unwrap();
+    assert_eq!((last.addr.to_string().as_str(), last.ignored), ("10.0.0.9:6379", Some(Ignored::Unhealthy)));
     let mut old = answers();
     old[4] = OwnedFrame::Error("ERR Unknown sentinel subcommand".to_owned());
     assert_eq!(parse(&addr("10.0.1.1:26379"), "mymaster", &old).unwrap().id, "10.0.1.1:26379");

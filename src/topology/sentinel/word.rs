@@ -31,7 +31,7 @@ pub(crate) struct Word {
     pub primary: NodeAddr,
     /// Config epoch of that.
     pub epoch: u64,
-    /// Its replicas.
+    /// Its replicas; during a failover also the primary that was.
     pub replicas: Vec<Listed>,
     /// The other sentinels.
     pub sentinels: Vec<NodeAddr>,
@@ -72,17 +72,18 @@ pub(super) fn parse(dialled: &NodeAddr, master: &str, answers: &[OwnedFrame]) ->
     };
     let primary = primary.ok_or(ParseError::Form("SENTINEL GET-MASTER-ADDR-BY-NAME"))?;
     let about = pairs(said(about)?);
-    let number = |name: &str| about.get(name).and_then(|value| value.parse().ok());
+    let epoch = about.get("config-epoch").and_then(|value| value.parse().ok());
     let each = |frame, what| array(frame).ok_or(ParseError::Form(what));
     let replicas = each(said(replicas)?, "SENTINEL REPLICAS")?.iter().take(LISTED_MAX);
     let sentinels = each(said(sentinels)?, "SENTINEL SENTINELS")?.iter().take(LISTED_MAX);
     let id =
         no_error(id).ok().and_then(OwnedFrame::as_str).map_or_else(|| dialled.to_string(), str::to_owned);
+    let rows = replicas.map(pairs).chain([about]);
     Ok(Word {
         dialled: dialled.clone(),
         id,
-        epoch: number("config-epoch").ok_or(ParseError::Form("SENTINEL MASTER"))?,
-        replicas: replicas.filter_map(|row| listed(&pairs(row))).filter(|r| r.addr != primary).collect(),
+        epoch: epoch.ok_or(ParseError::Form("SENTINEL MASTER"))?,
+        replicas: rows.filter_map(|row| listed(&row)).filter(|r| r.addr != primary).collect(),
         sentinels: sentinels.map(pairs).filter_map(|row| row_addr(&row)).collect(),
         primary,
     })
@@ -103,7 +104,8 @@ fn listed(row: &HashMap<&str, &str>) -> Option<Listed> {
     let ignored = if has("s_down") || has("o_down") || has("disconnected") {
         Some(Ignored::Fail)
     } else {
-        (link != "ok").then_some(Ignored::Unhealthy)
+        // During a failover the old primary, which is still listed as the one there is.
+        (link != "ok" || has("master")).then_some(Ignored::Unhealthy)
     };
     Some(Listed { addr: row_addr(row)?, flags: flags.to_owned(), ignored })
 }
