@@ -199,10 +199,6 @@ impl Sentinel {
         })
     }
 
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
     #[track_caller]
     pub fn client(&self) -> Client {
         let mut client = Client::connect(self.addr);
