@@ -30,6 +30,15 @@ fn publish(hosts: &Hosts, cluster: &RedisCluster) {
     hosts.set(&names);
 }
 
+fn names_are_known(cluster: &RedisCluster) {
+    for index in 0..6 {
+        within(Duration::from_secs(30), "every node knows all names", || {
+            let nodes = cluster.client(index).call(&cmd!["CLUSTER", "NODES"]).text();
+            check((0..6).all(|index| nodes.contains(&name(index))), nodes)
+        });
+    }
+}
+
 #[test]
 fn system_b_operator_with_host_names_and_a_password() {
     need_redis!();
@@ -42,10 +51,7 @@ fn system_b_operator_with_host_names_and_a_password() {
     let mut cluster = RedisCluster::shaped(&Shape { node_timeout, options, ..Shape::default() });
     (0..6).for_each(|index| announce(&cluster, index));
     publish(&hosts, &cluster);
-    within(Duration::from_secs(30), "all nodes know all names", || {
-        let nodes = cluster.client(5).call(&cmd!["CLUSTER", "NODES"]).text();
-        check((0..6).all(|index| nodes.contains(&name(index))), nodes)
-    });
+    names_are_known(&cluster);
     let seeds = [0, 3].map(|index| format!("{}:{}", name(index), cluster.nodes[index].addr().port()));
     let keys = vec![("upstream-password", "secret")];
     let proxy = Proxy::launch(&Setup { seeds: seeds.to_vec(), keys, wrapper });
@@ -102,6 +108,7 @@ fn leader_0_is_deleted(cluster: &mut RedisCluster, hosts: &Hosts, proxy: &Proxy)
     publish(hosts, cluster);
     cluster.meet_all();
     cluster.wait_healthy();
+    names_are_known(cluster);
     let shown = format!("\"addr\": \"{}:{}\"", name(0), new.port());
     within(Duration::from_secs(25), "leader-0 is a replica that can be reached", || {
         let topology = proxy.admin("/topology").1;
