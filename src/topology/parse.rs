@@ -2,9 +2,10 @@
 //!
 //! Addresses. CLUSTER SLOTS says what a client shall dial (`cluster-preferred-endpoint-type`), so
 //! its host and port come before those of CLUSTER NODES; rows that only CLUSTER NODES has (slotless
-//! primaries, failed replicas) take `ip:port` from there. A host that is nil, empty or `?` means
-//! "the host I dialled", with the port of the row; only where that would be the very node that was
-//! asked although the row is another node, the row's IP is used. Port 0 is no address.
+//! primaries, failed replicas) take `ip:port` from there, or their host name where others go by theirs.
+//! A host that is nil, empty or `?` means "the host I dialled", with the port of the row; only where that
+//! would be the very node that was asked although the row is another node, the row's IP is used. Port 0
+//! is no address.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -231,6 +232,7 @@ fn slot_rows(
             claims.push(Claim { first, last, owner });
         }
     }
+    by_name(&preferred, rows);
     for (id, (addr, aliases)) in preferred {
         if let Some(row) = rows.get_mut(&id).filter(|row| !row.flags.noaddr) {
             row.aliases.extend(aliases);
@@ -240,6 +242,22 @@ fn slot_rows(
         }
     }
     Ok(claims)
+}
+
+/// Where the cluster prefers host names, rows that CLUSTER SLOTS does not have go by theirs, too: of a replica to
+/// which nothing was replicated yet it says nothing.
+fn by_name(preferred: &HashMap<String, (NodeAddr, Vec<NodeAddr>)>, rows: &mut BTreeMap<String, Row>) {
+    let is_name = |(id, (addr, _)): (&String, &(NodeAddr, Vec<NodeAddr>))| {
+        rows.get(id).is_some_and(|row| row.aliases.contains(addr) && row.addr.as_ref() != Some(addr))
+    };
+    if !preferred.iter().any(is_name) {
+        return;
+    }
+    for (_, row) in rows.iter_mut().filter(|(id, row)| !row.flags.noaddr && !preferred.contains_key(*id)) {
+        if let Some(name) = row.aliases.first().cloned() {
+            row.aliases.extend(row.addr.replace(name));
+        }
+    }
 }
 
 fn slot_number(n: i64) -> Option<u16> {

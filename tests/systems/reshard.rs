@@ -16,12 +16,13 @@ const PASSWORD: &str = "secret";
 /// Slots that move; a real one moves 4096, which takes minutes here.
 const MOVED: &str = "300";
 
-fn redis_cli(args: &[&str]) -> Result<(), String> {
+/// What it prints.
+fn redis_cli(args: &[&str]) -> Result<String, String> {
     let mut command = Command::new("redis-cli");
     let run = command.args(["-a", PASSWORD, "--no-auth-warning", "--cluster"]).args(args).output();
     let run = run.expect("redis-cli");
-    let said = || format!("redis-cli --cluster {args:?}: {}", String::from_utf8_lossy(&run.stdout));
-    check(run.status.success(), ()).map_err(|()| said())
+    let said = String::from_utf8_lossy(&run.stdout).into_owned();
+    if run.status.success() { Ok(said) } else { Err(format!("redis-cli --cluster {args:?}: {said}")) }
 }
 
 #[test]
@@ -45,21 +46,25 @@ fn system_e_manual_reshard_with_a_password() {
         [&what[..], &["--cluster-slots", MOVED, "--cluster-yes"]].concat()
     };
     Load::default().during(proxy.addr(), |progress| {
-        step(&first, &["add-node", &new, &first]);
-        step(&first, &["add-node", &replica, &first, "--cluster-slave", "--cluster-master-id", &id]);
+        step(&first, &["add-node", &new, &first], 7);
+        step(&first, &["add-node", &replica, &first, "--cluster-slave", "--cluster-master-id", &id], 8);
         progress.wait(20);
-        step(&first, &move_slots("all", &id));
+        step(&first, &move_slots("all", &id), 8);
         progress.wait(50);
-        step(&first, &move_slots(&id, &owner));
+        step(&first, &move_slots(&id, &owner), 8);
         progress.wait(50);
     });
     nodes_stop_without_forget(&cluster, &proxy, &mut pods);
 }
 
-/// One step of a scaling, and until all nodes agree on what came of it, as people wait before the next.
-fn step(first: &str, args: &[&str]) {
+/// One step of a scaling, and until all nodes, so many, agree on what came of it, as people wait before the next.
+fn step(first: &str, args: &[&str], nodes: usize) {
     redis_cli(args).unwrap_or_else(|said| panic!("{said}"));
-    eventually("all nodes agree", || redis_cli(&["check", first]));
+    eventually("all nodes agree", || {
+        let said = redis_cli(&["check", first])?;
+        let known = said.lines().filter(|line| line.contains("M: ") || line.contains("S: ")).count();
+        check(known == nodes && !said.contains("[ERR]"), said)
+    });
 }
 
 fn nodes_stop_without_forget(cluster: &RedisCluster, proxy: &Proxy, pods: &mut [Server]) {
