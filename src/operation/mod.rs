@@ -36,6 +36,8 @@ mod memory;
 pub mod monitor;
 mod scan;
 mod scripts;
+mod settings;
+mod survey;
 mod timeout;
 mod tree;
 mod visit;
@@ -61,6 +63,8 @@ use crate::worker::outgoing::LARGE;
 pub enum OperationKind {
     /// INFO, where it shows something of the nodes' data.
     Info,
+    /// CONFIG GET, where it asks for a setting of the nodes.
+    Settings,
     /// WATCH.
     Watch,
     /// UNWATCH, after a WATCH.
@@ -90,7 +94,7 @@ impl OperationKind {
     /// How such a command is handled, for the table of commands.
     pub fn words(self) -> &'static str {
         match self {
-            Self::Everyone(_) | Self::Info | Self::Pubsub | Self::Monitor => "all shards",
+            Self::Everyone(_) | Self::Info | Self::Settings | Self::Pubsub | Self::Monitor => "all shards",
             Self::Subscribe => "shared subscription",
             Self::AskKeys => "route by key, asked for",
             Self::Watch | Self::Unwatch | Self::Exec | Self::Block | Self::Wait | Self::Tracking => {
@@ -210,6 +214,7 @@ async fn run(operation: Operation, kind: OperationKind) {
             Err(error) => Err(error),
         },
         OperationKind::Info => info::info(&operation).await,
+        OperationKind::Settings => settings::config_get(&operation).await,
         OperationKind::Watch => watch::watch(&operation).await,
         OperationKind::Unwatch => watch::unwatch(&operation).await,
         OperationKind::Exec => {

@@ -358,9 +358,9 @@ fn info_reads_as_a_standalone_server() {
     assert_eq!(default.len(), all.len());
     let every = String::from_utf8(every).unwrap();
     assert!(
-        every.contains("\r\n\r\n# Commandstats\r\ncmdstat_acl:calls=1\r\n") && !all.contains("Commandstats")
+        every.contains("\r\n\r\n# Commandstats\r\ncmdstat_acl:calls=0,usec=0,usec_per_call=0.00,rejected_calls=1,failed_calls=0\r\n") && !all.contains("Commandstats")
     );
-    assert!(every.contains("\r\nerrorstat_CROSSSLOT:count=1\r\n"));
+    assert!(every.contains("\r\nerrorstat_SLOTWAY_CROSS_SLOT:count=1\r\n"));
 }
 
 #[test]
