@@ -62,18 +62,19 @@ impl Operation {
 
 /// All futures at once; results in their order.
 async fn together<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
-    let mut all: Vec<(Pin<Box<F>>, Option<F::Output>)> =
-        futures.into_iter().map(|future| (Box::pin(future), None)).collect();
+    let mut futures: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
+    let mut results: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
     poll_fn(|cx| {
-        let mut open = false;
-        for (future, result) in all.iter_mut().filter(|(_, result)| result.is_none()) {
+        let open = futures.iter_mut().zip(&mut results).filter(|(_, result)| result.is_none());
+        let mut left = false;
+        for (future, result) in open {
             match future.as_mut().poll(cx) {
                 Poll::Ready(value) => *result = Some(value),
-                Poll::Pending => open = true,
+                Poll::Pending => left = true,
             }
         }
-        if open { Poll::Pending } else { Poll::Ready(()) }
+        if left { Poll::Pending } else { Poll::Ready(()) }
     })
     .await;
-    all.into_iter().filter_map(|(_, result)| result).collect()
+    results.into_iter().flatten().collect()
 }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use slotway::command::local::config::Heard;
 use slotway::command::local::{self, After, ClientIo, ClientsRequest, Facts, Gauges, LocalEnv};
 use slotway::command::{CommandTable, Handling, LearnedTable, Lookup};
 use slotway::config::Config;
@@ -100,6 +101,10 @@ impl Ours {
         let shown = match &after {
             After::Inform => {
                 local::inform(&env, self.client.resp, &args, None, &mut out);
+                return (out, after);
+            }
+            After::Configure => {
+                local::config::reply(&env, self.client.resp, &args, Heard::Told(&[]), &mut out);
                 return (out, after);
             }
             After::Describe => true,

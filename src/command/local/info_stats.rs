@@ -128,7 +128,7 @@ pub fn keyspace(_: &Own<'_>, nodes: Option<&NodesInfo<'_>>, out: &mut String) {
 }
 
 /// `a=1,b=2` in parts.
-fn pairs<'a>(value: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+fn pairs(value: &str) -> impl Iterator<Item = (&str, &str)> {
     value.split(',').filter_map(|pair| pair.split_once('='))
 }
 
