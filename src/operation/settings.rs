@@ -44,7 +44,9 @@ pub async fn config_get(operation: &Operation) -> Result<Vec<u8>, ProxyError> {
     }
     let told = answers.iter().map(|frames| frames.iter().map(|frame| pairs(frame)).collect());
     let told: Vec<Vec<Pairs>> = told.collect::<Option<_>>().ok_or(ProxyError::BadReply)?;
-    reply(&env, operation.resp, &args, Heard::Told(&told), &mut out);
+    if let Some(error) = reply(&env, operation.resp, &args, Heard::Told(&told), &mut out) {
+        operation.worker.counters.error(error);
+    }
     Ok(out)
 }
 

@@ -1,7 +1,6 @@
 //! Asks all primaries at once what they know, and waits for none that is away: for commands that tools send first
 //! of all. Owns no reply; who asks decides what a silent primary means.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,6 +11,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Operation;
+use crate::backend::call::Room;
 use crate::topology::node::NodeId;
 use crate::topology::table::SLOTS;
 
@@ -28,7 +28,7 @@ impl Operation {
             (primaries, usize::from(table.covered()) == SLOTS)
         };
         let until = self.deadline().min(Instant::now() + self.worker.limits.connect_timeout);
-        let room = Rc::new(Cell::new(self.worker.limits.merge_reply_bytes));
+        let room = Room::new(self.worker.limits.merge_reply_bytes, &self.worker.budget);
         let asked = primaries.into_iter().map(|node| {
             let said = self.said_by(node, push, frames, &room);
             async move { timeout_at(until, said).await.ok().flatten() }
@@ -40,20 +40,15 @@ impl Operation {
         answers
     }
 
-    async fn said_by(
-        &self,
-        node: NodeId,
-        push: &[u8],
-        frames: u16,
-        room: &Rc<Cell<u64>>,
-    ) -> Option<Vec<Bytes>> {
+    async fn said_by(&self, node: NodeId, push: &[u8], frames: u16, room: &Rc<Room>) -> Option<Vec<Bytes>> {
         loop {
             let changed = self.worker.changed.notified();
             if !self.worker.topology.node(node)?.is_up() {
                 return None;
             }
             if let Some(lane) = self.worker.usable_lane(node, self.resp) {
-                return lane.call_sharing(&self.worker, push, frames, room)?.frames().await.ok();
+                let call = lane.call_sharing(&self.worker, push, frames, room)?;
+                return call.frames().await.ok();
             }
             let _looked = timeout(LOOK_AGAIN, changed).await;
         }

@@ -24,7 +24,7 @@ struct Ours {
 }
 
 /// What our side says of itself.
-struct FixedFacts(String);
+pub(super) struct FixedFacts(pub(super) String);
 
 impl Facts for FixedFacts {
     fn redis_version(&self) -> String {
@@ -104,7 +104,8 @@ impl Ours {
                 return (out, after);
             }
             After::Configure => {
-                local::config::reply(&env, self.client.resp, &args, Heard::Told(&[]), &mut out);
+                let error = local::config::reply(&env, self.client.resp, &args, Heard::Told(&[]), &mut out);
+                assert_eq!(error, None);
                 return (out, after);
             }
             After::Describe => true,

@@ -133,6 +133,7 @@ fn what_the_primaries_do_not_agree_on_is_no_single_value() {
         refused.error(),
         "ERR slotway: the primaries do not have the same value of this setting (hz, SlowLog-Max-Len)"
     );
+    proxy.wait_metric("slotway_errors_total", &["kind=\"settings_differ\""], |count| count == 1.0);
     let names: Vec<String> = get(&mut client, "slowlog-* h[z]").into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["slowlog-log-slower-than"]);
     // A replica's value is no primary's, and to set it everywhere is the way out.

@@ -115,11 +115,18 @@ fn shown<'a>(pattern: &'a [u8], name: &'a str) -> Option<&'a [u8]> {
 }
 
 /// Answers CONFIG GET. What the primaries do not agree on is left out where a pattern asked for it, and an error
-/// where a name did.
-pub fn reply(env: &LocalEnv<'_>, resp: Resp, args: &Args, heard: Heard<'_>, out: &mut Vec<u8>) {
+/// where a name did: it is returned, too, to be counted.
+pub fn reply(
+    env: &LocalEnv<'_>,
+    resp: Resp,
+    args: &Args,
+    heard: Heard<'_>,
+    out: &mut Vec<u8>,
+) -> Option<ProxyError> {
     let patterns = patterns(args);
     if patterns.len() > PATTERNS_MAX {
-        return encode::error(out, TOO_MANY);
+        encode::error(out, TOO_MANY);
+        return None;
     }
     let mut found = Found::default();
     for (index, pattern) in patterns.into_iter().enumerate() {
@@ -131,11 +138,14 @@ pub fn reply(env: &LocalEnv<'_>, resp: Resp, args: &Args, heard: Heard<'_>, out:
     }
     if !found.differing.is_empty() {
         let names = String::from_utf8_lossy(&found.differing.join(&b", "[..])).into_owned();
-        return encode::error(out, format!("{} ({names})", ProxyError::SettingsDiffer.text()));
+        let error = ProxyError::SettingsDiffer;
+        encode::error(out, format!("{} ({names})", error.text()));
+        return Some(error);
     }
     encode::map(out, resp, found.pairs.len());
     for (name, value) in found.pairs {
         encode::bulk(out, name);
         encode::bulk(out, value);
     }
+    None
 }

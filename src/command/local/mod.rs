@@ -159,7 +159,9 @@ pub fn reply(
         LocalCommand::Cluster => cluster::reply(env, client, args, out),
         LocalCommand::ClusterMode => cluster::mode(client, args, out),
         LocalCommand::Config if config::wants_nodes(args) => return After::Configure,
-        LocalCommand::Config => config::reply(env, client.resp, args, config::Heard::Told(&[]), out),
+        LocalCommand::Config => {
+            let _no_primary_disagrees = config::reply(env, client.resp, args, config::Heard::Told(&[]), out);
+        }
         LocalCommand::Acl => acl::reply(env.table, args, out),
         LocalCommand::Help => help::reply(env.table, args, out),
     }

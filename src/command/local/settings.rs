@@ -24,6 +24,7 @@ use Whose::{Hidden, Nodes, Ours};
 const ONE_NODE: Option<&str> = Some("it belongs to one node");
 const ACCESS: Option<&str> = Some("slotway would lose its access to the nodes");
 const REPLICATION: Option<&str> = Some("replication would lose its access to the nodes");
+const WOULD_CLOSE: Option<&str> = Some("clients are slotway's, the nodes would close its connections");
 const ACCEPTS: Option<&str> = Some("clients are slotway's: it does as if it were off");
 
 /// All of them, by name.
@@ -31,6 +32,7 @@ pub const SETTINGS: &[Setting] = &[
     ("aclfile", Nodes, ONE_NODE),
     ("bind", Ours(|env| env.config.listen.ip().to_string()), ONE_NODE),
     ("bind-source-addr", Nodes, ONE_NODE),
+    ("client-output-buffer-limit", Nodes, WOULD_CLOSE),
     (
         "client-query-buffer-limit",
         Ours(|env| env.config.query_buffer_max.to_string()),
@@ -57,6 +59,7 @@ pub const SETTINGS: &[Setting] = &[
         Ours(|env| env.config.max_clients.to_string()),
         Some("clients are slotway's: its key is max-clients"),
     ),
+    ("maxmemory-clients", Nodes, WOULD_CLOSE),
     ("port", Ours(|env| env.facts.tcp_port().to_string()), ONE_NODE),
     ("primaryauth", Hidden, REPLICATION),
     ("primaryuser", Nodes, REPLICATION),
@@ -72,11 +75,7 @@ pub const SETTINGS: &[Setting] = &[
     ("slave-announce-ip", Nodes, ONE_NODE),
     ("slave-announce-port", Nodes, ONE_NODE),
     ("tcp-keepalive", Ours(|_| KEEPALIVE_AFTER.as_secs().to_string()), Some("clients are slotway's")),
-    (
-        "timeout",
-        Ours(|_| "0".to_owned()),
-        Some("clients are slotway's, the nodes would close its connections"),
-    ),
+    ("timeout", Ours(|_| "0".to_owned()), WOULD_CLOSE),
     ("tls-client-key-file-pass", Hidden, ONE_NODE),
     ("tls-key-file-pass", Hidden, ONE_NODE),
     ("tls-port", Nodes, ONE_NODE),
