@@ -36,6 +36,7 @@ mod memory;
 pub mod monitor;
 mod scan;
 mod scripts;
+pub mod seek;
 mod timeout;
 mod tree;
 mod visit;
@@ -49,6 +50,7 @@ use crate::command::{Command, CommandClass};
 use crate::error::ProxyError;
 use crate::protocol::request::{Args, Span};
 use crate::reply::merge::error_line;
+use crate::session::exec;
 use crate::session::pending::CellState;
 use crate::session::state::{Resp, SessionMode};
 use crate::session::{OTHER_LANE, Session, SessionInner};
@@ -65,7 +67,7 @@ pub enum OperationKind {
     Watch,
     /// UNWATCH, after a WATCH.
     Unwatch,
-    /// EXEC, after a WATCH.
+    /// EXEC, after a WATCH, or of a transaction that publishes.
     Exec,
     /// Waits for data in one slot: BLPOP and its kind, XREAD BLOCK, learned commands flagged `blocking`.
     Block,
@@ -218,6 +220,9 @@ async fn run(operation: Operation, kind: OperationKind) {
         OperationKind::Info => info::info(&operation).await,
         OperationKind::Watch => watch::watch(&operation).await,
         OperationKind::Unwatch => watch::unwatch(&operation).await,
+        OperationKind::Exec if operation.session.inner().watch.is_none() => {
+            return operation.send_transaction();
+        }
         OperationKind::Exec => {
             operation.session.inner().distrust_reads();
             watch::exec(&operation).await
@@ -299,6 +304,17 @@ impl Operation {
         drop(inner);
         let errand = Errand::new(&self.session, self.seq, slot, self.command, self.resp);
         self.worker.send(Parcel { errand, bytes: self.request.frame, aim: Aim::Table });
+    }
+
+    /// The transaction goes its way; the operation is over.
+    fn send_transaction(self) {
+        let mut inner = self.session.inner();
+        inner.operation = None;
+        let Some(push) = inner.push.take() else { return };
+        if let Some(cell) = inner.pending.cell(self.seq) {
+            cell.slot = push.slot;
+        }
+        exec::send(&self.session, &mut inner, (self.command, self.seq), *push);
     }
 
     /// Answers the client.

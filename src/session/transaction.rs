@@ -17,8 +17,9 @@ use crate::error::ProxyError;
 use crate::operation::{self, OperationKind, OwnedRequest};
 use crate::protocol::encode;
 use crate::protocol::request::Args;
-use crate::pubsub::{Act, Kind};
+use crate::pubsub::{Act, Kind, PubSubCommand, ways};
 use crate::router::slot::slot_of;
+use crate::topology::node::NodeId;
 use crate::worker::limits::WorkerLimits;
 
 /// MULTI as a request; every transaction begins with it.
@@ -58,6 +59,9 @@ pub struct Transaction {
     may_replicate: bool,
     /// Bytes of the commands that slotway answers itself.
     kept: usize,
+    /// Channels it publishes on, by their hashes; the slot of the first.
+    pub(super) channels: Vec<u64>,
+    pub(super) channel_slot: u16,
 }
 
 /// Keys a client watches, and the line that does.
@@ -67,6 +71,10 @@ pub struct Watch {
     pub line: Option<Line>,
     /// The slot of the keys.
     pub slot: u16,
+    /// Its owner by the table when the line began to watch.
+    pub owner: Option<NodeId>,
+    /// The line's node imports the slot: ASKING has to be said.
+    pub asking: bool,
 }
 
 impl Transaction {
@@ -80,6 +88,8 @@ impl Transaction {
             failed: false,
             may_replicate: false,
             kept: 0,
+            channels: Vec::new(),
+            channel_slot: NO_SLOT,
         }
     }
 
@@ -95,7 +105,10 @@ impl Transaction {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.push.capacity() + self.kept + self.queued.len() * size_of::<Queued>()
+        self.push.capacity()
+            + self.kept
+            + self.queued.len() * size_of::<Queued>()
+            + self.channels.len() * size_of::<u64>()
     }
 
     /// True when a request of `len` bytes does not fit any more.
@@ -177,6 +190,12 @@ pub fn queue(
             if command.class == CommandClass::Script {
                 transaction.scripts = true;
                 super::script::prepare_queued(session, command, args);
+            }
+            if matches!(command.handling, Handling::PubSub(PubSubCommand::Publish)) {
+                if transaction.channels.is_empty() {
+                    transaction.channel_slot = slot_of(args.at(1));
+                }
+                transaction.channels.push(ways::hash(args.at(1)));
             }
             transaction.push.extend_from_slice(frame.bytes);
             transaction.sent += 1;

@@ -18,5 +18,6 @@ mod resend;
 mod scan;
 mod stop;
 mod subscribers;
+mod transactions;
 mod wait;
 mod waits;
