@@ -1,6 +1,8 @@
 //! Transactions give the bytes of a single Redis: queued, executed, given up, watched; in RESP2 and RESP3, in
 //! one packet and call by call. And they are one contiguous push on a shared connection.
 
+use std::time::{Duration, Instant};
+
 use crate::support::client::Client;
 use crate::support::cluster::RedisCluster;
 use crate::support::keys::key_in;
@@ -213,4 +215,27 @@ fn a_transaction_follows_its_slot() {
     assert_eq!(replies[3], "*-1\r\n", "a watched slot moves: null");
     watcher.send(&transaction(&here));
     assert_eq!((0..4).map(|_| text(&watcher.reply())).nth(3).as_deref(), Some("*2\r\n:4\r\n:5\r\n"));
+    // Watched now: where the key is, or would be made. Another's change is seen there, also after the move.
+    let new = key_in(slot, "new");
+    for (key, changed, moved, expected) in [
+        (&here, false, false, "*2\r\n:6\r\n:7\r\n"),
+        (&here, true, false, "*-1\r\n"),
+        (&new, false, false, "*2\r\n:1\r\n:2\r\n"),
+        (&new, true, false, "*-1\r\n"),
+        (&gone, false, true, "*2\r\n:3\r\n:4\r\n"),
+    ] {
+        let began = Instant::now();
+        assert_eq!(text(&watcher.raw(&inline(&format!("WATCH {key}")))), "+OK\r\n");
+        assert!(began.elapsed() < Duration::from_secs(5), "WATCH {key} took {:?}", began.elapsed());
+        if changed {
+            client.ok(&inline(&format!("APPEND {key} 0")));
+        }
+        if moved {
+            cluster.move_keys(from, (from + 1) % 3, &[here.clone().into_bytes()]);
+            cluster.close_slot(slot, from, (from + 1) % 3);
+        }
+        watcher.send(&transaction(key));
+        let last = (0..4).map(|_| text(&watcher.reply())).nth(3);
+        assert_eq!(last.as_deref(), Some(expected), "{key}, changed: {changed}, moved: {moved}");
+    }
 }
