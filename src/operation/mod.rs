@@ -34,9 +34,11 @@ mod latency;
 mod leaving;
 mod memory;
 pub mod monitor;
+pub mod ping;
 mod scan;
 mod scripts;
 pub mod seek;
+mod slot_keys;
 mod timeout;
 mod tree;
 mod visit;
@@ -55,6 +57,7 @@ use crate::session::pending::CellState;
 use crate::session::state::{Resp, SessionMode};
 use crate::session::{OTHER_LANE, Session, SessionInner};
 use crate::worker::WorkerContext;
+use crate::worker::budget::Held;
 use crate::worker::outgoing::LARGE;
 
 /// Which operation a command is; `operation = "…"` in `overrides.toml`.
@@ -63,11 +66,13 @@ use crate::worker::outgoing::LARGE;
 pub enum OperationKind {
     /// INFO, where it shows something of the nodes' data.
     Info,
+    /// PING, while scripts without keys run.
+    Ping,
     /// WATCH.
     Watch,
     /// UNWATCH, after a WATCH.
     Unwatch,
-    /// EXEC, after a WATCH, or of a transaction that publishes.
+    /// EXEC after a WATCH; of a transaction that publishes, or of `dedicated-request-bytes` and more.
     Exec,
     /// Waits for data in one slot: BLPOP and its kind, XREAD BLOCK, learned commands flagged `blocking`.
     Block,
@@ -81,6 +86,8 @@ pub enum OperationKind {
     AskKeys,
     /// SUBSCRIBE and its like, where a node has to be asked.
     Subscribe,
+    /// UNSUBSCRIBE and its like, where nodes have to be told.
+    Unsubscribe,
     /// PUBSUB.
     Pubsub,
     /// What concerns all keys, or all nodes.
@@ -92,8 +99,8 @@ impl OperationKind {
     /// How such a command is handled, for the table of commands.
     pub fn words(self) -> &'static str {
         match self {
-            Self::Everyone(_) | Self::Info | Self::Pubsub | Self::Monitor => "all shards",
-            Self::Subscribe => "shared subscription",
+            Self::Everyone(_) | Self::Info | Self::Ping | Self::Pubsub | Self::Monitor => "all shards",
+            Self::Subscribe | Self::Unsubscribe => "shared subscription",
             Self::AskKeys => "route by key, asked for",
             Self::Watch | Self::Unwatch | Self::Exec | Self::Block | Self::Wait | Self::Tracking => {
                 "dedicated connection"
@@ -104,6 +111,12 @@ impl OperationKind {
     /// True for what does not wait inside a transaction, and goes to the owner of its keys like any command.
     pub fn is_routed_in_transaction(self) -> bool {
         self.waits()
+    }
+
+    /// True for what has an answer whatever nodes do, and a bound of its own for how long it asks them:
+    /// `request-deadline` never ends it.
+    fn is_timeless(self) -> bool {
+        matches!(self, Self::Ping | Self::Unsubscribe)
     }
 
     /// True for what waits at nodes as long as its client wants, and ends when its client is gone.
@@ -180,6 +193,7 @@ pub struct Operation {
     pub arrived: u64,
     seq: u32,
     progress: Rc<Progress>,
+    _held: Held,
 }
 
 /// Gives the request a cell and begins its operation.
@@ -193,7 +207,7 @@ pub fn start(
     session.watch();
     let seq = inner.pending.push(class, NO_SLOT, session.worker().clock.now(), CellState::Waiting);
     inner.epoch = OTHER_LANE;
-    let progress = Rc::new(Progress::default());
+    let progress = Rc::new(Progress { timeless: Cell::new(kind.is_timeless()), ..Progress::default() });
     let operation = Operation {
         worker: Rc::clone(session.worker()),
         session: Rc::clone(session),
@@ -203,6 +217,7 @@ pub fn start(
         arrived: session.worker().clock.now(),
         seq,
         progress: Rc::clone(&progress),
+        _held: session.worker().budget.hold(args.frame().len()),
     };
     let task = tokio::task::spawn_local(run(operation, kind));
     inner.operation =
@@ -218,6 +233,7 @@ async fn run(operation: Operation, kind: OperationKind) {
             Err(error) => Err(error),
         },
         OperationKind::Info => info::info(&operation).await,
+        OperationKind::Ping => ping::ping(&operation).await,
         OperationKind::Watch => watch::watch(&operation).await,
         OperationKind::Unwatch => watch::unwatch(&operation).await,
         OperationKind::Exec if operation.session.inner().watch.is_none() => {
@@ -235,6 +251,7 @@ async fn run(operation: Operation, kind: OperationKind) {
         }
         OperationKind::Wait => wait::wait(&operation).await,
         OperationKind::Subscribe => crate::pubsub::subscribe::subscribe(&operation).await,
+        OperationKind::Unsubscribe => crate::pubsub::subscribe::unsubscribe(&operation).await,
         OperationKind::Pubsub => crate::pubsub::inspect::pubsub(&operation).await,
         OperationKind::Monitor => monitor::monitor(&operation).await,
         OperationKind::Tracking => crate::tracking::switch(&operation).await,

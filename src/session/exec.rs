@@ -18,6 +18,7 @@ use crate::operation::{self, OperationKind};
 use crate::protocol::request::Args;
 use crate::reply::splice::Splice;
 use crate::topology::node::NodeId;
+use crate::worker::limits::WorkerLimits;
 use crate::worker::outgoing::LARGE;
 
 /// EXEC as a request; every transaction ends with it.
@@ -49,6 +50,12 @@ impl Push {
         self.bytes.len()
             + self.channels.capacity() * size_of::<u64>()
             + self.completion.as_ref().map_or(0, |completion| completion.bytes())
+    }
+
+    /// True for one that goes over a connection of its own. Scripts are loaded on the shared lane, and have to come
+    /// before the transaction that calls them.
+    fn is_large(&self, limits: &WorkerLimits) -> bool {
+        self.bytes.len() >= limits.dedicated_request && !self.scripts
     }
 }
 
@@ -96,8 +103,8 @@ pub fn exec(
             return inner.reply_error(session, error);
         }
     };
-    if inner.watch.is_some() || !push.channels.is_empty() {
-        // On a line; or alone, for messages take another way than those before and after.
+    if inner.watch.is_some() || !push.channels.is_empty() || push.is_large(&session.worker().limits) {
+        // On a line; or alone, for messages or the whole take another way than what is before and after.
         inner.push = Some(Box::new(push));
         return operation::start(session, inner, (command, OperationKind::Exec), args);
     }
@@ -110,7 +117,7 @@ pub fn exec(
     send(session, inner, (command, seq), push);
 }
 
-/// Sends a transaction on the shared lane, for request `seq`.
+/// Sends a transaction on the shared lane, or a large one on a connection of its own, for request `seq`.
 pub fn send(
     session: &Rc<Session>,
     inner: &mut SessionInner,
@@ -118,6 +125,7 @@ pub fn send(
     push: Push,
 ) {
     let worker = session.worker();
+    let large = push.is_large(&worker.limits);
     inner.note_channels(push.channels);
     if let Some(node) = worker.owner(push.slot, session.id) {
         inner.note_way(node, worker.clock.now());
@@ -135,6 +143,9 @@ pub fn send(
         && let Some(lane) = worker.ready_lane(push.slot, session.id, inner.client.resp)
     {
         worker.load_scripts_of(&lane, &errand, &push.bytes);
+    }
+    if large {
+        return worker.send_dedicated(inner, errand, push.bytes);
     }
     let len = push.bytes.len();
     worker.send_new(inner, errand, Some(&push.bytes), len, |run| run.extend_from_slice(&push.bytes));

@@ -93,8 +93,7 @@ impl SessionInner {
                 continue;
             }
             let keys = keys.get_or_insert_with(|| keys_of(request, executed.command, &learned));
-            let held_keys =
-                held_keys.get_or_insert_with(|| keys_of(&parcel.bytes, errand.command, &learned));
+            let held_keys = held_keys.get_or_insert_with(|| keys_of(&parcel.bytes, errand.command, &learned));
             *overtaken = held_keys.meet(keys);
         }
     }

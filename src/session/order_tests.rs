@@ -202,7 +202,11 @@ fn keys_of_requests() {
         keys_of(&bytes, testkit::command("exec"), &learned)
     };
     assert_eq!(transaction(&[&["set", "a", "1"], &["object", "help"], &["get", "b"]]), are(&[b"a", b"b"]));
-    assert_eq!(transaction(&[&["set", "a", "1"], &["m.gone", "b"]]), Keys::Any, "learned, and not known any more");
+    assert_eq!(
+        transaction(&[&["set", "a", "1"], &["m.gone", "b"]]),
+        Keys::Any,
+        "learned, and not known any more"
+    );
     assert!(Keys::Any.meet(&are(&[])) && are(&[b"a"]).meet(&Keys::Any));
     assert!(are(&[b"a", b"b"]).meet(&are(&[b"b"])) && !are(&[b"a"]).meet(&are(&[b"b"])));
 }

@@ -318,9 +318,7 @@ impl SessionInner {
 
 /// The error of EXEC when it was sent with arguments: Redis gives the transaction up.
 pub fn abort_by_arity(session: &Rc<Session>, inner: &mut SessionInner) {
-    if inner.take_transaction().is_some() {
-        inner.unwatch(session);
-    }
+    inner.take_transaction().is_some().then(|| inner.unwatch(session));
 }
 
 /// A null reply as EXEC gives it.

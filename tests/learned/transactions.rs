@@ -71,7 +71,8 @@ fn a_transaction_is_not_sent_after_a_later_command_on_a_key_of_theirs() {
     let key = key_in(SLOT, "k");
     let requests = [words("MULTI"), cmd!["M.SET", key, "1"], words("EXEC"), cmd!["SET", key, "2"]];
     let replies = all_at_once(&mut proxy.client(), &requests);
-    let conflict = "-TRYAGAIN slotway: a later command on the same key was executed first; this one was not executed";
+    let conflict =
+        "-TRYAGAIN slotway: a later command on the same key was executed first; this one was not executed";
     assert_eq!(replies[2..], [format!("{conflict}\r\n"), "+OK\r\n".to_owned()]);
     assert_eq!(fake.seen_named("EXEC").len(), 1);
 }
