@@ -12,6 +12,7 @@ use super::state::{Resp, SessionMode};
 use super::{Session, SessionInner, local};
 use crate::backend::line::Line;
 use crate::backend::ticket::NO_SLOT;
+use crate::command::overrides::NotInMulti;
 use crate::command::{Command, CommandClass, Flags, Handling, LocalCommand};
 use crate::error::ProxyError;
 use crate::operation::{self, OperationKind, OwnedRequest};
@@ -176,7 +177,12 @@ pub fn queue(
     let (queued, slot) = match judge(session, command, args) {
         Ok(judged) => judged,
         Err(Refused::Text(text)) => return inner.refuse_queued(session, &text),
-        Err(Refused::CrossSlot) => return inner.refuse_queued_error(session, ProxyError::CrossSlot),
+        Err(Refused::Error(error)) => return inner.refuse_queued_error(session, error),
+        Err(Refused::NotHere(why)) => {
+            inner.fail_transaction();
+            let detail = format!("'{}' {}", command.name, why.words());
+            return inner.reply_error_about(session, ProxyError::NotInTransaction, &detail);
+        }
     };
     let Some(transaction) = &mut inner.transaction else { return };
     if slot != NO_SLOT && transaction.slot != NO_SLOT && transaction.slot != slot {
@@ -210,8 +216,10 @@ pub fn queue(
 }
 
 enum Refused {
+    /// In Redis' words, or the table's.
     Text(String),
-    CrossSlot,
+    Error(ProxyError),
+    NotHere(NotInMulti),
 }
 
 /// What becomes of a queued command, and the slot of its keys.
@@ -223,34 +231,29 @@ fn judge(
     if command.flags.has(Flags::NO_MULTI) {
         return Err(Refused::Text("ERR Command not allowed inside a transaction".to_owned()));
     }
-    let not_here = |why: &str| {
-        Refused::Text(format!("ERR slotway: '{}' cannot be part of a transaction: {why}", command.name))
-    };
+    if let Some(why) = command.not_in_multi {
+        return Err(Refused::NotHere(why));
+    }
     match command.handling_for(args) {
         Handling::Refuse(text) => Err(Refused::Text(text.to_owned())),
-        Handling::Operation(kind) if !kind.is_routed_in_transaction() => {
-            Err(not_here("it concerns several shards or the proxy itself"))
-        }
         Handling::Transaction(_) => Ok((Queued::Nothing, NO_SLOT)),
-        Handling::Local(local) if local::needs_more_than_bytes(local, args) => {
-            Err(not_here("slotway answers it itself, and not at once"))
-        }
+        Handling::Local(local) if local::asks_node(session, local, args) => Ok((Queued::Sent, NO_SLOT)),
         Handling::Local(local) => Ok((Queued::Local(local, OwnedRequest::new(args)), NO_SLOT)),
         Handling::Learned { asks } => match super::learned::told(session, (command, asks), args) {
             Told::Slot(slot) => Ok((Queued::Sent, slot)),
-            Told::CrossSlot => Err(Refused::CrossSlot),
-            Told::Nothing | Told::NoKey => Err(not_here("its keys cannot be told from its arguments")),
+            Told::CrossSlot => Err(Refused::Error(ProxyError::CrossSlot)),
+            Told::Nothing | Told::NoKey => Err(Refused::Error(ProxyError::KeysUnknown)),
         },
         Handling::PubSub(what) => match what.act() {
             // The node it goes to tells all others.
             Act::Publish(Kind::Channel | Kind::Pattern) => Ok((Queued::Sent, NO_SLOT)),
             Act::Publish(Kind::Shard) => Ok((Queued::Sent, slot_of(args.at(1)))),
-            Act::Join(_) | Act::Leave(_) => Err(not_here("subscriptions are slotway's own")),
+            Act::Join(_) | Act::Leave(_) => Err(Refused::NotHere(NotInMulti::Subscriptions)),
         },
         Handling::Route | Handling::Split(_) | Handling::Operation(_) => {
             match super::route::slot_of_keys(session, command, args) {
                 Ok(slot) => Ok((Queued::Sent, slot)),
-                Err(_) => Err(Refused::CrossSlot),
+                Err(_) => Err(Refused::Error(ProxyError::CrossSlot)),
             }
         }
     }
