@@ -89,6 +89,18 @@ impl WorkerContext {
         self.lanes.borrow().get(node, resp).filter(|lane| lane.is_ready()).map(Rc::clone)
     }
 
+    /// Sends a request that has just been read to `node`, whoever owns its slot.
+    #[cold]
+    pub fn send_to(self: &Rc<Self>, inner: &mut SessionInner, errand: Errand, bytes: Bytes, node: NodeId) {
+        self.park_new(inner, Parcel { errand, bytes, aim: Aim::Node { node, asking: false } });
+    }
+
+    /// True for a node of the cluster that can be reached, as far as is known.
+    pub fn is_usable(&self, node: NodeId) -> bool {
+        let table = self.table.borrow();
+        table.is_member(node) && table.node(node).is_some_and(|node| node.is_up())
+    }
+
     #[cold]
     pub(super) fn park_new(self: &Rc<Self>, inner: &mut SessionInner, mut parcel: Parcel) {
         let way = self.way(&mut parcel);
@@ -174,6 +186,9 @@ impl WorkerContext {
             && !errand.command.is_read_only()
         {
             inner.written.add(errand.slot, lane.key.node, &self.losses);
+            if let Some(ways) = inner.ways.as_mut().filter(|_| errand.before > 0) {
+                ways.went_to(lane.key.node, self.clock.now());
+            }
         }
     }
 

@@ -177,6 +177,10 @@ fn again_later(worker: &Rc<WorkerContext>, errand: &Errand, request: &Bytes, aim
     if waited >= limit {
         return false;
     }
+    if cause == Cause::Migration {
+        // It was at the right node: an ASK on the way there each time is no redirecting without end.
+        errand.redirects = 0;
+    }
     let pause = (waited / 4).clamp(PAUSE_MIN, PAUSE_MAX);
     hold(worker, Parcel { errand, bytes: request.clone(), aim }, pause);
     true

@@ -43,6 +43,7 @@ use crate::operation::ending::Ending;
 use crate::operation::monitor::Monitor;
 use crate::protocol::scan::RequestScanner;
 use crate::pubsub::client::Subscriptions;
+use crate::pubsub::ways::Ways;
 use crate::telemetry::CloseReason;
 use crate::worker::WorkerContext;
 use crate::worker::outgoing::{Flushed, LARGE, Outgoing};
@@ -110,6 +111,8 @@ pub struct SessionInner {
     pub watch: Option<Box<Watch>>,
     /// A transaction that its operation is about to send.
     pub push: Option<Box<Push>>,
+    /// What was published inside transactions.
+    pub ways: Option<Box<Ways>>,
     /// What WAIT has to know.
     pub written: Written,
     /// MONITOR.
@@ -176,6 +179,7 @@ impl Session {
                 transaction: None,
                 watch: None,
                 push: None,
+                ways: None,
                 written: Written::default(),
                 monitor: None,
                 caching: None,

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use super::transaction::TransactionCommand;
 use super::{Session, SessionInner};
 use crate::backend::ticket::{Aim, Errand, NO_SLOT, Parcel};
-use crate::command::{Command, CommandTable, Handling, Lookup};
+use crate::command::{Command, CommandTable, Handling, LearnedTable, Lookup, find_keys};
 use crate::error::ProxyError;
 use crate::protocol::Limits;
 use crate::protocol::request::Args;
@@ -26,7 +26,7 @@ struct Held {
     /// A later request on one of its keys was executed.
     overtaken: bool,
     /// Its keys, once somebody asked for them.
-    keys: Option<Vec<Vec<u8>>>,
+    keys: Option<Keys>,
 }
 
 /// What a session holds back, in request order.
@@ -81,6 +81,7 @@ impl SessionInner {
     /// A request was executed: earlier held ones of its slot that share a key were overtaken.
     pub fn note_executed(&mut self, executed: &Errand, request: &[u8]) {
         let Some(order) = &mut self.order else { return };
+        let learned = executed.session.worker().topology.learned();
         let mut keys = None;
         for Held { parcel, overtaken, keys: held_keys, .. } in &mut order.held {
             let errand = &parcel.errand;
@@ -91,9 +92,9 @@ impl SessionInner {
             if *overtaken || errand.slot != executed.slot || both_read {
                 continue;
             }
-            let keys = keys.get_or_insert_with(|| keys_of(request, executed.command));
-            let held_keys = held_keys.get_or_insert_with(|| keys_of(&parcel.bytes, errand.command));
-            *overtaken = held_keys.iter().any(|key| keys.contains(key));
+            let keys = keys.get_or_insert_with(|| keys_of(request, executed.command, &learned));
+            let held_keys = held_keys.get_or_insert_with(|| keys_of(&parcel.bytes, errand.command, &learned));
+            *overtaken = held_keys.meet(keys);
         }
     }
 
@@ -203,9 +204,29 @@ fn precedes(errand: &Errand, place: (u32, u16)) -> bool {
     }
 }
 
-/// The keys of a request; of a transaction, those of all its commands. A request whose keys can't be told
-/// counts as one with the whole request as its key: such requests are routed by their slot and never split.
-fn keys_of(request: &[u8], command: &'static Command) -> Vec<Vec<u8>> {
+/// Keys of a request.
+#[derive(Debug, PartialEq, Eq)]
+enum Keys {
+    /// These.
+    Are(Vec<Vec<u8>>),
+    /// Whichever: nobody can tell them any more.
+    Any,
+}
+
+impl Keys {
+    /// True if both may be about the same key.
+    fn meet(&self, other: &Keys) -> bool {
+        match (self, other) {
+            (Keys::Are(keys), Keys::Are(others)) => keys.iter().any(|key| others.contains(key)),
+            _ => true,
+        }
+    }
+}
+
+/// The keys of a request; of a transaction, those of all its commands, built in or learned. A request whose keys
+/// can't be told counts as one with the whole request as its key: such requests are routed by their slot and
+/// never split.
+fn keys_of(request: &[u8], command: &'static Command, learned: &LearnedTable) -> Keys {
     let transaction = command.handling == Handling::Transaction(TransactionCommand::Exec);
     let (mut keys, mut rest) = (Vec::new(), request);
     let mut scanner = RequestScanner::new();
@@ -213,20 +234,25 @@ fn keys_of(request: &[u8], command: &'static Command) -> Vec<Vec<u8>> {
         let args = Args::new(rest, scanner.spans());
         let mut indexes = Vec::new();
         let known = match CommandTable::builtin().lookup(&args) {
-            Lookup::Found(queued) if transaction => Some(queued),
-            _ if transaction => None,
-            _ => Some(command),
+            _ if !transaction => command,
+            Lookup::Found(queued) => queued,
+            missing => match learned.lookup(missing, &args) {
+                Lookup::Found(queued) => queued,
+                // The cluster has taken it back since.
+                _ => return Keys::Any,
+            },
         };
-        match known.map(|command| crate::command::keys::find_keys(command, &args, &mut indexes)) {
-            Some(Ok(())) => keys.extend(indexes.iter().map(|&index| args.at(index as usize).to_vec())),
+        match find_keys(known, &args, &mut indexes) {
+            Ok(()) => keys.extend(indexes.iter().map(|&index| args.at(index as usize).to_vec())),
+            Err(_) if !transaction => keys.push(request.to_vec()),
+            Err(_) if matches!(known.handling, Handling::Learned { .. }) => return Keys::Any,
             // MULTI, EXEC and the like have none.
-            _ if transaction => {}
-            _ => keys.push(request.to_vec()),
+            Err(_) => {}
         }
         rest = rest.get(len..).unwrap_or(&[]);
         scanner.reset();
     }
-    keys
+    Keys::Are(keys)
 }
 
 #[cfg(test)]

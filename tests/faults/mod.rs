@@ -20,5 +20,6 @@ mod sentinel;
 mod standalone;
 mod stop;
 mod subscribers;
+mod transactions;
 mod wait;
 mod waits;

@@ -248,6 +248,32 @@ fn acl_categories_are_the_servers() {
 }
 
 #[test]
+fn errors_of_our_own_say_so_and_are_counted() {
+    let (long, names) = ("n".repeat(5000), " get".repeat(5000));
+    let not_kept = "ERR slotway: names longer than 4096 bytes are not kept";
+    let too_many = "ERR slotway: at most 4096 command names in one request";
+    let mut client = shared::client();
+    for (line, expected) in [
+        (format!("CLIENT SETNAME {long}"), not_kept),
+        (format!("CLIENT SETINFO LIB-VER {long}"), not_kept),
+        (format!("HELLO 2 SETNAME {long}"), not_kept),
+        (format!("COMMAND INFO{names}"), too_many),
+        (format!("COMMAND DOCS{names}"), too_many),
+    ] {
+        assert_eq!(client.call(&words(&line)).error(), expected);
+        if !line.starts_with("HELLO") {
+            client.send(&[words("MULTI"), words(&line), words("EXEC")].concat());
+            let replies = client.values(3);
+            assert_eq!(replies[2], Value::Array(vec![Value::Error(expected.to_owned())]), "in its place");
+        }
+    }
+    for (kind, least) in [("name_too_long", 5.0), ("too_many_names", 4.0)] {
+        shared::proxy()
+            .wait_metric("slotway_errors_total", &[&format!("kind=\"{kind}\"")], |count| count >= least);
+    }
+}
+
+#[test]
 fn help_lists_what_works() {
     need_redis!();
     let mut client = shared::client();
