@@ -21,6 +21,7 @@ pub mod pending;
 pub mod push;
 pub mod route;
 pub mod script;
+pub mod show;
 pub mod state;
 pub mod task;
 #[cfg(test)]
@@ -42,6 +43,7 @@ use crate::operation::monitor::Monitor;
 use crate::protocol::scan::RequestScanner;
 use crate::pubsub::client::Subscriptions;
 use crate::telemetry::CloseReason;
+use crate::tracking::behind::Behind;
 use crate::worker::WorkerContext;
 use crate::worker::outgoing::{Flushed, LARGE, Outgoing};
 use crate::worker::transport::WriteSide;
@@ -114,8 +116,8 @@ pub struct SessionInner {
     pub monitor: Option<Box<Monitor>>,
     /// CLIENT CACHING, for the request at hand.
     pub caching: Option<bool>,
-    /// A read went where nobody keeps track of it: the client has to forget everything afterwards.
-    pub flush_after: bool,
+    /// Invalidations that go out once more behind replies; almost always `None`.
+    pub behind: Option<Box<Behind>>,
     /// The operation that is under way; nothing else is then.
     pub operation: Option<Box<Running>>,
     /// What the client is subscribed to.
@@ -177,7 +179,7 @@ impl Session {
                 written: Written::default(),
                 monitor: None,
                 caching: None,
-                flush_after: false,
+                behind: None,
                 operation: None,
                 subscriptions: None,
                 held_pushes: None,

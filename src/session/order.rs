@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use super::transaction::TransactionCommand;
 use super::{Session, SessionInner};
-use crate::backend::ticket::{Aim, Errand, NO_SLOT, Parcel};
+use crate::backend::ticket::{Aim, Beside, Errand, NO_SLOT, Parcel};
 use crate::command::{Command, CommandTable, Handling, Lookup};
 use crate::error::ProxyError;
 use crate::protocol::Limits;
@@ -66,7 +66,10 @@ impl SessionInner {
     /// Takes a redirected request; it goes on to `parcel.aim` when its turn comes.
     pub fn hold(&mut self, parcel: Parcel, not_before: u64, worker: &WorkerContext) {
         self.pending.set_held(&parcel.errand, true);
-        self.distrust_reads();
+        if parcel.errand.beside == Beside::Caching(true) && parcel.aim != Aim::Table {
+            // A node heeds either ASKING or CLIENT CACHING: what it reads then is not kept track of.
+            self.flush_behind();
+        }
         let place = (parcel.errand.seq, parcel.errand.part);
         if self.order.is_none() {
             worker.sessions_in_order.set(worker.sessions_in_order.get() + 1);
@@ -76,6 +79,12 @@ impl SessionInner {
         order.bytes += parcel.bytes.len();
         order.held.insert(at, Held { parcel, not_before, overtaken: false, keys: None });
         self.charge(&worker.budget);
+    }
+
+    /// What request `seq` is held for is over: it may go as soon as its order allows.
+    pub fn hold_no_longer(&mut self, seq: u32) {
+        let held = self.order.iter_mut().flat_map(|order| &mut order.held);
+        held.filter(|held| held.parcel.errand.seq == seq).for_each(|held| held.not_before = 0);
     }
 
     /// A request was executed: earlier held ones of its slot that share a key were overtaken.

@@ -30,6 +30,8 @@ pub struct Pending {
     stash_alive: usize,
     held_bytes: usize,
     replies: Replies,
+    /// The last request of whose reply something was kept back.
+    kept: Option<u32>,
 }
 
 impl Pending {
@@ -55,6 +57,24 @@ impl Pending {
     #[inline]
     pub fn bytes(&self) -> usize {
         self.stash.len() + self.held_bytes
+    }
+
+    /// The number of the last request, also when it is answered.
+    pub fn last_seq(&self) -> u32 {
+        self.first.wrapping_add(self.cells.len() as u32).wrapping_sub(1)
+    }
+
+    /// The last request whose reply, or a part of it, is here and waits for its turn.
+    pub fn last_kept(&self) -> Option<u32> {
+        self.kept.filter(|&seq| self.place(seq) < self.cells.len())
+    }
+
+    fn keep(&mut self, seq: u32) {
+        self.kept = self.last_kept().filter(|&last| self.place(last) > self.place(seq)).or(Some(seq));
+    }
+
+    fn place(&self, seq: u32) -> usize {
+        seq.wrapping_sub(self.first) as usize
     }
 
     /// A new cell at the end; its sequence number.
@@ -91,7 +111,8 @@ impl Pending {
     /// The cell of a request; `None` when it was answered already (a late reply is swallowed).
     #[inline]
     pub fn cell(&mut self, seq: u32) -> Option<&mut Cell> {
-        self.cells.get_mut(seq.wrapping_sub(self.first) as usize)
+        let place = self.place(seq);
+        self.cells.get_mut(place)
     }
 
     /// All cells with their sequence numbers.
@@ -160,6 +181,7 @@ impl Pending {
             self.set(seq, CellState::Stashed { start: 0, len: 0 });
         } else {
             self.held_bytes += frame.len();
+            self.keep(seq);
             self.set(seq, CellState::Large(frame));
         }
         true
@@ -179,6 +201,7 @@ impl Pending {
         self.stash.extend_from_slice(frame);
         self.stash_alive += frame.len();
         self.open -= 1;
+        self.keep(seq);
         self.set(seq, CellState::Stashed { start, len: frame.len() });
     }
 
@@ -238,6 +261,7 @@ impl Pending {
         let (after, complete) = (merge.bytes(), merge.is_complete());
         self.held_bytes = self.held_bytes + after - before;
         self.open -= u32::from(complete);
+        self.keep(seq);
         if complete { Merged::Complete } else { Merged::More }
     }
 

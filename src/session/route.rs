@@ -56,7 +56,8 @@ pub fn forward(
     }
     let worker = session.worker();
     match frame.shared {
-        Some(bytes) if bytes.len() >= worker.limits.dedicated_request => {
+        // Connections of its own are nobody else's to hold up.
+        Some(bytes) if bytes.len() >= worker.limits.dedicated_request && session.lane_set.get() == 0 => {
             worker.send_dedicated(inner, errand, bytes.clone());
             inner.epoch = OTHER_LANE;
         }

@@ -24,6 +24,9 @@ const REMEMBERED: usize = 4096;
 /// How often a script that a node does not have is sent to it for one request.
 const REPAIRS: u8 = 2;
 
+/// How we spell LOAD, so that MONITOR can tell our SCRIPT LOAD from a client's.
+pub const OWN_LOAD: &[u8] = b"lOAD";
+
 /// Which scripts the node at the other end of a connection has.
 #[derive(Debug, Default)]
 pub struct Loaded {
@@ -38,7 +41,7 @@ pub fn prepare(session: &Rc<Session>, inner: &SessionInner, command: &Command, a
     match command.name {
         "eval" | "eval_ro" => worker.note_script(args.at(1)),
         "evalsha" | "evalsha_ro" => {
-            if let Some(lane) = worker.ready_lane(slot, session.id, inner.client.resp) {
+            if let Some(lane) = worker.ready_lane(slot, session, inner.client.resp) {
                 worker.load_script(&lane, args);
             }
         }
@@ -125,7 +128,7 @@ fn is_evalsha(args: &Args<'_>) -> bool {
 fn script_load(body: &[u8]) -> Vec<u8> {
     let mut request = Vec::with_capacity(body.len() + 40);
     encode::array(&mut request, 3);
-    for word in [&b"SCRIPT"[..], b"LOAD", body] {
+    for word in [&b"SCRIPT"[..], OWN_LOAD, body] {
         encode::bulk(&mut request, word);
     }
     request
@@ -143,10 +146,14 @@ pub fn repair(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, errand: &Errand, requ
     let args = Args::new(request, scanner.spans());
     let Some(sha) = parse_sha(args.at(1)).filter(|_| is_evalsha(&args)) else { return false };
     lane.loaded.borrow_mut().scripts.remove(&sha);
-    if worker.process.scripts.body(&sha).is_none() || errand.session.inner().has_later(errand) {
+    if errand.session.inner().has_later(errand) {
         return false;
     }
     let mut errand = errand.clone();
+    if worker.process.scripts.body(&sha).is_none() {
+        errand.redirects = REPAIRS;
+        return super::show::fetch(worker, errand, request, sha);
+    }
     errand.redirects += 1;
     let session = Rc::clone(&errand.session);
     let parcel = Parcel { errand, bytes: request.clone(), aim: Aim::Table };

@@ -292,7 +292,7 @@ fn send(session: &Rc<Session>, inner: &mut SessionInner, command: &'static Comma
     errand.before = push.commands + 1;
     let worker = session.worker();
     if push.scripts
-        && let Some(lane) = worker.ready_lane(push.slot, session.id, inner.client.resp)
+        && let Some(lane) = worker.ready_lane(push.slot, session, inner.client.resp)
     {
         worker.load_scripts_of(&lane, &errand, &push.bytes);
     }
