@@ -14,6 +14,7 @@ use crate::protocol::encode;
 use crate::protocol::reply::string;
 use crate::script::{Sha, sha_of};
 use crate::session::state::Resp;
+use crate::topology::node::NodeId;
 use crate::worker::WorkerContext;
 
 /// How long nodes may take to tell. Then the request goes again as it is, and NOSCRIPT is its reply.
@@ -55,15 +56,16 @@ async fn find(worker: &Rc<WorkerContext>, sha: Sha) -> Option<Bytes> {
     encode::array(&mut request, 3);
     let name: String = sha.iter().map(|byte| format!("{byte:02x}")).collect();
     ["SCRIPT", "SHOW", &name].iter().for_each(|word| encode::bulk(&mut request, word));
+    let request: Rc<[u8]> = request.into();
     let nodes: Vec<_> = worker.table.borrow().shards().iter().map(|shard| shard.primary).collect();
-    let lanes = nodes.into_iter().filter_map(|node| worker.usable_lane(node, Resp::V2));
     let mut asked = JoinSet::new();
-    for call in lanes.filter_map(|lane| lane.call(worker, &request, 1)) {
-        asked.spawn_local(async move { call.frame().await });
+    for node in nodes {
+        let (worker, request) = (Rc::clone(worker), Rc::clone(&request));
+        asked.spawn_local(async move { ask(&worker, node, &request).await });
     }
     let (nodes, mut unknown) = (asked.len(), 0);
     while let Some(reply) = asked.join_next().await {
-        let Ok(Ok(reply)) = reply else { continue };
+        let Ok(Some(reply)) = reply else { continue };
         match string(&reply) {
             // A name is not to be trusted to stand for any other body than its own.
             Some(body) if sha_of(body) == sha => return Some(Bytes::copy_from_slice(body)),
@@ -74,4 +76,18 @@ async fn find(worker: &Rc<WorkerContext>, sha: Sha) -> Option<Bytes> {
         worker.shows.not_before.set(worker.clock.now() + UNKNOWN);
     }
     None
+}
+
+/// The node's reply, once it is connected; none where it cannot be.
+async fn ask(worker: &Rc<WorkerContext>, node: NodeId, request: &[u8]) -> Option<Bytes> {
+    loop {
+        let changed = worker.changed.notified();
+        if let Some(lane) = worker.usable_lane(node, Resp::V2) {
+            return lane.call(worker, request, 1)?.frame().await.ok();
+        }
+        if !worker.topology.node(node).is_some_and(|node| node.is_up()) {
+            return None;
+        }
+        changed.await;
+    }
 }

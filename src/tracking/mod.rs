@@ -13,7 +13,6 @@ use crate::command::Command;
 use crate::error::ProxyError;
 use crate::operation::Operation;
 use crate::protocol::encode;
-use crate::session::state::Resp;
 use crate::session::{Session, SessionInner};
 use crate::worker::WorkerContext;
 

@@ -87,7 +87,7 @@ impl Cacher {
             let key = self.random.choice(keys).expect("keys").clone();
             if self.mode == Mode::OptIn {
                 packet.extend(words("CLIENT CACHING YES"));
-                replies.push(Vec::new());
+                replies.push((Vec::new(), None));
             }
             let read = match self.random.usize(0..8) {
                 0 => {
@@ -96,11 +96,9 @@ impl Cacher {
                     vec![key, other]
                 }
                 1 if self.mode == Mode::NoLoop => {
-                    // What it changes itself it is not told, and no longer believes.
                     packet.extend(cmd!["SET", key, format!("own {}", self.random.u64(..))]);
-                    self.cache.remove(&key);
-                    self.asked.remove(&key);
-                    vec![]
+                    replies.push((Vec::new(), Some(key)));
+                    continue;
                 }
                 _ => {
                     packet.extend(cmd!["GET", key]);
@@ -108,11 +106,13 @@ impl Cacher {
                 }
             };
             self.asked.extend(read.iter().cloned());
-            replies.push(read);
+            replies.push((read, None));
         }
         self.client.send(&packet);
-        for read in replies {
+        for (read, written) in replies {
             let reply = self.reply();
+            // What it changes itself it is not told, and no longer believes.
+            written.inspect(|key| drop(self.cache.remove(key)));
             let values = match &reply {
                 Value::Array(values) if read.len() == 2 => values.clone(),
                 // Not kept; that a request fails while a node is lost is no lie.
@@ -197,10 +197,6 @@ impl Cacher {
 
     pub fn knows(&self, key: &str) -> bool {
         self.cache.contains_key(key)
-    }
-
-    pub fn forget(&mut self) {
-        self.cache.clear();
     }
 
     /// Reads one key and keeps it.

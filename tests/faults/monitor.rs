@@ -37,6 +37,7 @@ impl Watcher {
             match said[0] {
                 "SET" => *self.shown.entry(said[2].to_owned()).or_default() += 1,
                 "MIGRATE" | "RESTORE-ASKING" | "RESTORE" => {}
+                "CLUSTER" if said[1] == "GETKEYSINSLOT" => {}
                 _ => self.others.push(line),
             }
         }
