@@ -19,8 +19,10 @@ use crate::protocol::scan::{RequestScanner, Scanned};
 use crate::script::{Sha, parse_sha, sha_of};
 use crate::worker::WorkerContext;
 
-/// Scripts remembered per connection, and bodies a worker knows to be in the cache.
+/// Scripts remembered per connection.
 const REMEMBERED: usize = 4096;
+/// For so long a worker need not tell the cache of bodies that it uses the same script still, in microseconds.
+const TOLD: u64 = 100_000;
 /// How often a script that a node does not have is sent to it for one request.
 const REPAIRS: u8 = 2;
 
@@ -32,6 +34,16 @@ pub const OWN_LOAD: &[u8] = b"lOAD";
 pub struct Loaded {
     generation: u64,
     scripts: HashSet<Sha>,
+}
+
+/// The script of which a worker told the cache of bodies last.
+#[derive(Clone, Copy, Debug)]
+pub struct LastScript {
+    sha: Sha,
+    /// On the worker's clock.
+    told: u64,
+    /// Bodies given up until then: it was not among them.
+    removals: u64,
 }
 
 /// Notes the body of an EVAL, or has the script of an EVALSHA sent in front of it.
@@ -57,17 +69,31 @@ pub fn prepare_queued(session: &Rc<Session>, command: &Command, args: &Args<'_>)
 }
 
 impl WorkerContext {
-    /// Remembers a body; most are known already.
+    /// A script is used, and this is its body. The cache hears of it unless it just did, of the same one: what
+    /// is used stays, what was given up comes back.
     pub fn note_script(&self, body: &[u8]) {
         let sha = sha_of(body);
-        let mut noted = self.noted_scripts.borrow_mut();
-        let generation = self.process.scripts.generation();
-        if noted.generation != generation || noted.scripts.len() >= REMEMBERED {
-            *noted = Loaded { generation, scripts: HashSet::new() };
+        if !self.has_just_told(&sha) {
+            let removals = self.process.scripts.note(sha, body);
+            self.last_script.set(Some(LastScript { sha, told: self.clock.now(), removals }));
         }
-        if noted.scripts.insert(sha) {
-            self.process.scripts.note(sha, body);
+    }
+
+    /// A script is used, whatever its body.
+    fn touch_script(&self, sha: &Sha) {
+        if !self.has_just_told(sha)
+            && let Some(removals) = self.process.scripts.touch(sha)
+        {
+            self.last_script.set(Some(LastScript { sha: *sha, told: self.clock.now(), removals }));
         }
+    }
+
+    fn has_just_told(&self, sha: &Sha) -> bool {
+        self.last_script.get().is_some_and(|last| {
+            last.sha == *sha
+                && last.removals == self.process.scripts.removals()
+                && self.clock.now().saturating_sub(last.told) < TOLD
+        })
     }
 
     /// Sends the script of an EVALSHA on `lane`, unless the node has it.
@@ -79,7 +105,7 @@ impl WorkerContext {
             *loaded = Loaded { generation, scripts: HashSet::new() };
         }
         if loaded.scripts.contains(&sha) {
-            return;
+            return self.touch_script(&sha);
         }
         if let Some(body) = self.process.scripts.body(&sha)
             && lane.call(self, &script_load(&body), 1).is_some()
@@ -172,7 +198,6 @@ pub fn forget(worker: &WorkerContext, errand: &Errand, request: &[u8]) {
         return;
     }
     let sha = sha_of(Args::new(request, scanner.spans()).at(1));
-    worker.noted_scripts.borrow_mut().scripts.remove(&sha);
     worker.process.scripts.forget(&sha);
 }
 

@@ -47,7 +47,7 @@ use crate::command::CommandTable;
 use crate::protocol::scan::RequestScanner;
 use crate::pubsub::hub::Hub;
 use crate::session::Session;
-use crate::session::script::Loaded;
+use crate::session::script::LastScript;
 use crate::session::show::Shows;
 use crate::session::written::Losses;
 use crate::telemetry::Counters;
@@ -117,8 +117,8 @@ pub struct WorkerContext {
     /// Slots of which a node said ASK, since the table or the open migrations changed last.
     pub asked_slots: RefCell<HashSet<u16>>,
     migrations: Cell<u64>,
-    /// Scripts whose bodies the process has.
-    pub noted_scripts: RefCell<Loaded>,
+    /// The script used last.
+    pub last_script: Cell<Option<LastScript>>,
     /// Whether nodes tell the bodies of scripts.
     pub shows: Shows,
     /// Room for the places of keys.
@@ -165,7 +165,7 @@ impl WorkerContext {
             tellings: RefCell::default(),
             asked_slots: RefCell::default(),
             migrations: Cell::new(0),
-            noted_scripts: RefCell::default(),
+            last_script: Cell::new(None),
             shows: Shows::default(),
             key_indexes: RefCell::default(),
             ordering: RefCell::default(),

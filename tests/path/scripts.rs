@@ -125,3 +125,50 @@ fn bodies_are_kept_within_the_bound() {
     client.raw(&eval(&keys[0], "x"));
     assert!(text(&client.raw(&evalsha(&sha, &keys[1], "1"))).starts_with("-NOSCRIPT"));
 }
+
+/// Scripts that each say a number, all of the same length.
+fn numbered(n: usize) -> String {
+    format!("return '{n:03}'")
+}
+
+/// Which of `numbers` EVALSHA finds on a node that has forgotten them: the proxy has their bodies.
+fn kept(cluster: &RedisCluster, proxy: &Proxy, shas: &[String], key: &str, numbers: &[usize]) -> Vec<usize> {
+    forget_everywhere(cluster);
+    let mut client = proxy.client();
+    let found = |n: &usize| {
+        let reply = text(&client.raw(&evalsha(&shas[*n], key, "")));
+        assert!(reply == format!("$3\r\n{n:03}\r\n") || reply.starts_with("-NOSCRIPT"), "{n}: {reply}");
+        reply.starts_with('$')
+    };
+    numbers.iter().copied().filter(found).collect()
+}
+
+#[test]
+fn at_the_bound_the_script_not_used_for_longest_goes_and_comes_back_when_seen_again() {
+    let (cluster, _, keys) = fresh();
+    let key = &keys[0];
+    // A body counts as its length and 128 bytes.
+    let bound = (3 * (numbered(0).len() + 128)).to_string();
+    let proxy = Proxy::start(&shared::seeds(&cluster), &[("script-cache-bytes", &bound), ("workers", "1")]);
+    let load = |n| shared::standalone().client().ok(&frame(&[b"SCRIPT", b"LOAD", numbered(n).as_bytes()]));
+    let shas: Vec<String> = (0..6).map(|n| load(n).text()).collect();
+    let mut client = proxy.client();
+    let mut see =
+        |n: usize| drop(client.ok(&frame(&[b"EVAL", numbered(n).as_bytes(), b"1", key.as_bytes()])));
+    [0, 1, 2].into_iter().for_each(&mut see);
+    // Seen before, and used again: the next one takes the place of another.
+    [0, 3].into_iter().for_each(&mut see);
+    assert_eq!(kept(&cluster, &proxy, &shas, key, &[2, 0, 3, 1]), [2, 0, 3]);
+    // Given up, and seen again: it is back.
+    see(1);
+    assert_eq!(kept(&cluster, &proxy, &shas, key, &[0, 3, 1, 2]), [0, 3, 1]);
+    // EVALSHA of what the node has is a use, too.
+    let mut other = proxy.client();
+    assert_eq!(text(&other.raw(&evalsha(&shas[0], key, ""))), "$3\r\n000\r\n");
+    see(4);
+    assert_eq!(kept(&cluster, &proxy, &shas, key, &[1, 0, 4, 3]), [1, 0, 4]);
+    // A body that alone is too large displaces none.
+    let long = format!("return '{}'", "x".repeat(600));
+    client.ok(&frame(&[b"EVAL", long.as_bytes(), b"1", key.as_bytes()]));
+    assert_eq!(kept(&cluster, &proxy, &shas, key, &[1, 0, 4]), [1, 0, 4]);
+}
