@@ -125,7 +125,7 @@ impl WorkerContext {
 
     fn way(self: &Rc<Self>, parcel: &mut Parcel) -> Way {
         let node = match &parcel.aim {
-            Aim::Table => self.owner(parcel.errand.slot, parcel.errand.session.id),
+            Aim::Table | Aim::WithScript(_) => self.owner(parcel.errand.slot, parcel.errand.session.id),
             Aim::Dedicated(key) => {
                 if let Some(way) = self.dedicated_way(*key, parcel.errand.slot) {
                     return way;

@@ -108,6 +108,7 @@ pub async fn exec(operation: &Operation) -> Result<Vec<u8>, ProxyError> {
         return Err(ProxyError::CrossSlot);
     }
     if push.scripts {
+        worker.learn_scripts(&worker.scripts_to_ask_for(&push.bytes)).await;
         for load in worker.script_loads(&push.bytes) {
             if line.ask(&load).await.is_err() {
                 return Ok(null);

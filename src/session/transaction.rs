@@ -291,6 +291,7 @@ fn send(session: &Rc<Session>, inner: &mut SessionInner, command: &'static Comma
     let mut errand = Errand::new(session, seq, push.slot, command, inner.client.resp);
     errand.before = push.commands + 1;
     let worker = session.worker();
+    let Some(errand) = super::show::unless_held(inner, errand, &push) else { return };
     if push.scripts
         && let Some(lane) = worker.ready_lane(push.slot, session, inner.client.resp)
     {
