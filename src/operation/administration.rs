@@ -66,6 +66,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("dbfilename", "it belongs to one node"),
     ("maxclients", "clients are slotway's: its key is max-clients"),
     ("timeout", "clients are slotway's, the nodes would close its connections"),
+    ("maxmemory-clients", "clients are slotway's, the nodes would close its connections"),
+    ("client-output-buffer-limit", "clients are slotway's, the nodes would close its connections"),
+    ("client-query-buffer-limit", "clients are slotway's, the nodes would close its connections"),
+    ("proto-max-bulk-len", "clients are slotway's: its key is bulk-bytes-max"),
 ];
 
 /// DEBUG.

@@ -36,6 +36,7 @@ mod memory;
 pub mod monitor;
 mod scan;
 mod scripts;
+mod slot_keys;
 mod timeout;
 mod tree;
 mod visit;
@@ -53,6 +54,7 @@ use crate::session::pending::CellState;
 use crate::session::state::{Resp, SessionMode};
 use crate::session::{OTHER_LANE, Session, SessionInner};
 use crate::worker::WorkerContext;
+use crate::worker::budget::Held;
 use crate::worker::outgoing::LARGE;
 
 /// Which operation a command is; `operation = "…"` in `overrides.toml`.
@@ -67,6 +69,8 @@ pub enum OperationKind {
     Unwatch,
     /// EXEC, after a WATCH.
     Exec,
+    /// EXEC of `dedicated-request-bytes` and more, without a WATCH.
+    ExecLarge,
     /// Waits for data in one slot: BLPOP and its kind, XREAD BLOCK, learned commands flagged `blocking`.
     Block,
     /// WAIT and WAITAOF.
@@ -93,9 +97,13 @@ impl OperationKind {
             Self::Everyone(_) | Self::Info | Self::Pubsub | Self::Monitor => "all shards",
             Self::Subscribe => "shared subscription",
             Self::AskKeys => "route by key, asked for",
-            Self::Watch | Self::Unwatch | Self::Exec | Self::Block | Self::Wait | Self::Tracking => {
-                "dedicated connection"
-            }
+            Self::Watch
+            | Self::Unwatch
+            | Self::Exec
+            | Self::ExecLarge
+            | Self::Block
+            | Self::Wait
+            | Self::Tracking => "dedicated connection",
         }
     }
 
@@ -131,6 +139,12 @@ impl OwnedRequest {
     /// The request as an array.
     pub fn bytes(&self) -> &Bytes {
         &self.frame
+    }
+
+    /// Bytes held.
+    pub fn footprint(&self) -> usize {
+        let spans = if self.spans.spilled() { self.spans.capacity() * size_of::<Span>() } else { 0 };
+        self.frame.len() + spans
     }
 }
 
@@ -172,6 +186,7 @@ pub struct Operation {
     pub arrived: u64,
     seq: u32,
     progress: Rc<Progress>,
+    _held: Held,
 }
 
 /// Gives the request a cell and begins its operation.
@@ -195,6 +210,7 @@ pub fn start(
         arrived: session.worker().clock.now(),
         seq,
         progress: Rc::clone(&progress),
+        _held: session.worker().budget.hold(args.frame().len()),
     };
     let task = tokio::task::spawn_local(run(operation, kind));
     inner.operation =
@@ -216,6 +232,7 @@ async fn run(operation: Operation, kind: OperationKind) {
             operation.distrust_reads();
             watch::exec(&operation).await
         }
+        OperationKind::ExecLarge => return operation.exec_large(),
         OperationKind::Block => {
             if operation.command.is_read_only() {
                 operation.distrust_reads();
@@ -303,6 +320,22 @@ impl Operation {
         self.worker.send(Parcel { errand, bytes: self.request.frame, aim: Aim::Table });
     }
 
+    /// Sends a large transaction on a connection of its own; the operation is over.
+    fn exec_large(self) {
+        let mut inner = self.session.inner();
+        inner.operation = None;
+        let Some(push) = inner.push.take() else { return };
+        if let Some(cell) = inner.pending.cell(self.seq) {
+            cell.slot = push.slot;
+        }
+        if let Some(completion) = push.completion {
+            inner.pending.complete_later(self.seq, completion);
+        }
+        let mut errand = Errand::new(&self.session, self.seq, push.slot, self.command, self.resp);
+        errand.before = push.commands + 1;
+        self.worker.send_dedicated(&mut inner, errand, push.bytes);
+    }
+
     /// Answers the client.
     fn finish(self, reply: Result<Vec<u8>, ProxyError>) {
         let frame = reply.unwrap_or_else(|error| {
@@ -341,6 +374,7 @@ impl SessionInner {
     /// Ends the operation of request `seq`, if it is one: whether it may have had an effect.
     pub fn end_operation(&mut self, seq: u32) -> Option<bool> {
         let running = self.operation.take_if(|running| running.seq == seq)?;
+        self.push = None;
         running.abort.abort();
         if running.waits {
             self.settle_mode();

@@ -11,6 +11,7 @@ pub mod cell;
 pub mod clients;
 pub mod deliver;
 pub mod dispatch;
+pub mod exec;
 pub mod expire;
 pub mod input;
 pub mod learned;
@@ -27,14 +28,16 @@ pub mod task;
 #[cfg(test)]
 mod tests;
 pub mod transaction;
+mod under_way;
 pub mod window;
 pub mod written;
 
+use self::exec::Push;
 use self::order::Order;
 use self::pending::Pending;
 use self::push::HeldPushes;
 use self::state::ClientState;
-use self::transaction::{Push, Transaction, Watch};
+use self::transaction::{Transaction, Watch};
 use self::window::Window;
 use self::written::Written;
 use crate::operation::Running;

@@ -14,7 +14,6 @@ use crate::reply::merge::Merge;
 use crate::router::slot::slot_of;
 use crate::router::split::{PartBytes, Split, split as split_keys};
 use crate::telemetry::CommandClass;
-use crate::topology::table::SLOTS;
 
 /// Sends a request on as it is, if all its keys share a slot.
 #[inline]
@@ -80,11 +79,6 @@ pub fn slot_of_keys(
     command: &'static Command,
     args: &Args<'_>,
 ) -> Result<u16, CrossSlot> {
-    if command.key_rule == KeyRule::Slot {
-        // What is no slot gets Redis' own error, from any node.
-        let slot = std::str::from_utf8(args.at(2)).ok().and_then(|text| text.parse::<u16>().ok());
-        return Ok(slot.filter(|&slot| usize::from(slot) < SLOTS).unwrap_or(NO_SLOT));
-    }
     let mut keys = session.worker().key_indexes.borrow_mut();
     keys.clear();
     if find_keys(command, args, &mut keys).is_err() {
@@ -124,10 +118,22 @@ pub fn split(
     let merge = Merge::new(kind, Rc::clone(&plan), !command.is_read_only(), worker.limits.merge_reply_bytes);
     let seq = inner.expect(session, command, NO_SLOT, CellState::Merging(Box::new(merge)));
     let name = crate::router::split::name(args);
+    let alone = frame.bytes.len() >= worker.limits.dedicated_request && session.lane_set.get() == 0;
+    let mut large = Vec::new();
     for (part, part_plan) in plan.parts().iter().enumerate() {
         let errand = Errand::new(session, seq, NO_SLOT, command, inner.client.resp);
         let errand = errand.part(part as u16, part_plan.slot);
         let bytes = PartBytes::new(*args, name, &plan, part, step);
-        worker.send_new(inner, errand, None, bytes.len(), |run| bytes.write(run));
+        if alone {
+            let mut whole = Vec::with_capacity(bytes.len());
+            bytes.write(&mut whole);
+            large.push((errand, whole.into()));
+        } else {
+            worker.send_new(inner, errand, None, bytes.len(), |run| bytes.write(run));
+        }
+    }
+    if alone {
+        worker.send_parts_dedicated(inner, large);
+        inner.epoch = OTHER_LANE;
     }
 }

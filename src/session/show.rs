@@ -14,7 +14,6 @@ use tokio::time::timeout;
 
 use super::SessionInner;
 use super::script::could_say_so;
-use super::transaction::Push;
 use crate::backend::ticket::{Aim, Beside, Errand, Parcel};
 use crate::protocol::encode;
 use crate::protocol::reply::string;
@@ -101,14 +100,18 @@ pub fn hold(worker: &Rc<WorkerContext>, inner: &mut SessionInner, parcel: Parcel
 
 /// Holds a transaction with scripts that are not known here: one that its node lacks would fail with half of it
 /// done. Gives it back if there is nothing to ask for.
-pub fn unless_held(inner: &mut SessionInner, mut errand: Errand, push: &Push) -> Option<Errand> {
+pub fn unless_held(
+    inner: &mut SessionInner,
+    mut errand: Errand,
+    (scripts, push): (bool, &Bytes),
+) -> Option<Errand> {
     let worker = Rc::clone(errand.session.worker());
-    let unknown = if push.scripts { worker.scripts_to_ask_for(&push.bytes) } else { Vec::new() };
+    let unknown = if scripts { worker.scripts_to_ask_for(push) } else { Vec::new() };
     if unknown.is_empty() {
         return Some(errand);
     }
     errand.beside = inner.caching.map_or(Beside::Nothing, Beside::Caching);
-    hold(&worker, inner, Parcel { errand, bytes: push.bytes.clone(), aim: Aim::Table }, unknown);
+    hold(&worker, inner, Parcel { errand, bytes: push.clone(), aim: Aim::Table }, unknown);
     None
 }
 

@@ -22,5 +22,6 @@ mod scripts;
 mod stop;
 mod subscribers;
 mod tracking;
+mod tracking_order;
 mod wait;
 mod waits;

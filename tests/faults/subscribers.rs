@@ -1,9 +1,9 @@
 //! Subscribers that are many, that do not read, that want too much, or that vanish: bounded, and nobody else
 //! notices.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use crate::path::pubsub::subscribe;
@@ -136,7 +136,10 @@ fn the_other_half_of_the_crowd() {
 }
 
 /// The other half's process; it does not outlive the test.
-struct OtherHalf(Child);
+struct OtherHalf {
+    process: Child,
+    words: BufReader<ChildStdout>,
+}
 
 impl OtherHalf {
     fn start(addr: SocketAddr, channel: &str) -> Self {
@@ -148,21 +151,31 @@ impl OtherHalf {
             "--nocapture",
         ]);
         command.env("CROWD_AT", addr.to_string()).env("CROWD_CHANNEL", channel);
-        Self(command.stdout(Stdio::piped()).spawn().expect("a process"))
+        let mut process = command.stdout(Stdio::piped()).spawn().expect("a process");
+        let words = BufReader::new(process.stdout.take().expect("its words"));
+        Self { process, words }
     }
 
     #[track_caller]
     fn subscribed(&mut self) {
-        let said = BufReader::new(self.0.stdout.take().expect("its words"));
-        let ready = said.lines().map_while(Result::ok).any(|line| line.starts_with("crowd: all"));
+        let ready =
+            self.words.by_ref().lines().map_while(Result::ok).any(|line| line.starts_with("crowd: all"));
         assert!(ready, "the other half did not subscribe");
+    }
+
+    #[track_caller]
+    fn heard(&mut self) {
+        let mut rest = String::new();
+        let read = self.words.read_to_string(&mut rest);
+        let status = self.process.wait().expect("its end");
+        assert!(status.success(), "the other half: {read:?} {rest}");
     }
 }
 
 impl Drop for OtherHalf {
     fn drop(&mut self) {
-        let _over = self.0.kill();
-        let _over = self.0.wait();
+        let _over = self.process.kill();
+        let _over = self.process.wait();
     }
 }
 
@@ -190,7 +203,7 @@ fn ten_thousand_subscribers_of_one_channel_cost_few_connections() {
         assert_eq!(publisher.call(&cmd!["PUBLISH", channel, payload]), Value::Int(2 * HALF as i64));
     }
     hear(&mut clients);
-    assert!(others.0.wait().is_ok_and(|status| status.success()), "the other half heard it, too");
+    others.heard();
     eprintln!("200,000 messages took {:?}", start.elapsed());
     drop(clients);
     proxy.wait_metric("slotway_subscriptions", &[], |n| n == 0.0);

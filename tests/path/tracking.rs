@@ -216,8 +216,20 @@ fn large_requests_are_kept_track_of_like_small_ones() {
     reader.ok(&request);
     writer.ok(&line(&format!("SET {} v", keys[1234])));
     assert_eq!(text(&reader.reply()), invalidation(&keys[1234]));
+    // Over several slots, and as part of a large transaction.
+    let mut words = words;
+    let spread: Vec<String> = (0..3).map(|n| key_in(n * 5000, &name)).collect();
+    words.extend(spread.iter().map(|key| key.as_bytes()));
+    reader.ok(&frame(&words));
+    writer.ok(&line(&format!("SET {} v", spread[2])));
+    assert_eq!(text(&reader.reply()), invalidation(&spread[2]));
+    let (read, large) = (line(&format!("GET {}", keys[5])), "x".repeat(40 << 10));
+    let write = line(&format!("SET {} {large}", keys[6]));
+    reader.send(&[line("MULTI"), read, write, line("EXEC")].concat());
+    reader.values(4);
+    writer.ok(&line(&format!("SET {} v", keys[5])));
+    assert_eq!(text(&reader.reply()), invalidation(&keys[5]));
     // And its own large write is its own.
-    let large = "x".repeat(40 << 10);
     reader.ok(&line(&format!("SET {} {large}", keys[7])));
     hears_nothing(&mut reader);
 }
