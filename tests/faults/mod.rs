@@ -11,6 +11,7 @@ mod lanes;
 mod large;
 mod limits;
 mod monitor;
+mod noscript;
 mod notnow;
 mod order;
 mod pubsub;

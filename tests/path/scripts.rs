@@ -37,8 +37,13 @@ fn text(bytes: &[u8]) -> String {
 fn fresh() -> (RedisCluster, Proxy, Vec<String>) {
     let cluster = RedisCluster::start(3, 0);
     let proxy = Proxy::start(&shared::seeds(&cluster), &[]);
-    let keys = (0..3).map(|index| key_in(cluster.slot_of(index), "script")).collect();
+    let keys = shards(&cluster);
     (cluster, proxy, keys)
+}
+
+/// A key per shard.
+fn shards(cluster: &RedisCluster) -> Vec<String> {
+    (0..3).map(|index| key_in(cluster.slot_of(index), "script")).collect()
 }
 
 fn forget_everywhere(cluster: &RedisCluster) {
@@ -87,6 +92,62 @@ fn a_node_that_has_forgotten_is_told_again() {
     assert!(text(&client.reply()).starts_with("-NOSCRIPT"));
     assert_eq!(client.reply(), b"+OK\r\n");
     assert_eq!(text(&client.raw(&evalsha(&sha, &keys[1], "5"))), pair(&keys[1], "5"));
+    // Nothing of what is behind it was executed, for it needs the script, too; or it is about another key.
+    forget_everywhere(&cluster);
+    let other = key_in(cluster.slot_of(1), "other");
+    let set = frame(&[b"SET", other.as_bytes(), b"v"]);
+    let same: Vec<u8> = (0..4).flat_map(|n| evalsha(&sha, &keys[1], &n.to_string())).collect();
+    client.send(&[same, set].concat());
+    for n in 0..4 {
+        assert_eq!(text(&client.reply()), pair(&keys[1], &n.to_string()));
+    }
+    assert_eq!(client.reply(), b"+OK\r\n");
+}
+
+/// Scripts can say what they like, after they did their work: it must not be done twice.
+#[test]
+fn what_a_script_itself_says_is_not_taken_for_a_node_without_it() {
+    let (cluster, proxy, keys) = fresh();
+    let mut client = proxy.client();
+    let words = "NOSCRIPT No matching script. Please use EVAL.";
+    let says = format!("redis.call('INCR',KEYS[1]) return redis.error_reply('{words}')");
+    let repeats = "redis.call('INCR',KEYS[1]) return redis.error_reply(ARGV[1])";
+    for (body, argument) in [(&*says, "x"), (repeats, words)] {
+        let sha = client.ok(&frame(&[b"SCRIPT", b"LOAD", body.as_bytes()])).text();
+        for key in &keys {
+            client.ok(&frame(&[b"SET", key.as_bytes(), b"0"]));
+            assert_eq!(text(&client.raw(&evalsha(&sha, key, argument))), format!("-{words}\r\n"));
+            assert_eq!(client.ok(&frame(&[b"GET", key.as_bytes()])).text(), "1");
+        }
+        // Whose words they were nobody knows: the script goes there once more, and does its work once.
+        forget_everywhere(&cluster);
+        assert_eq!(text(&client.raw(&evalsha(&sha, &keys[0], argument))), format!("-{words}\r\n"));
+        assert_eq!(client.ok(&frame(&[b"GET", keys[0].as_bytes()])).text(), "2");
+    }
+}
+
+/// A client that tracks has connections of its own: the script goes there, also where no other is.
+#[test]
+fn the_script_goes_where_the_requests_of_a_tracking_client_go() {
+    let cluster = RedisCluster::start(3, 0);
+    let proxy = Proxy::start(&shared::seeds(&cluster), &[("workers", "1")]);
+    let (sha, keys) = (sha(&cluster), shards(&cluster));
+    let mut client = proxy.client_resp3();
+    client.ok(&frame(&[b"CLIENT", b"TRACKING", b"ON"]));
+    let get = |key: &str| frame(&[b"GET", key.as_bytes()]);
+    // Its connections stand before anybody names the script.
+    keys.iter().for_each(|key| drop(client.ok(&get(key))));
+    client.ok(&eval(&keys[0], "x"));
+    client.send(&[evalsha(&sha, &keys[1], "1"), get(&keys[1])].concat());
+    assert_eq!((text(&client.reply()), text(&client.reply())), (pair(&keys[1], "1"), "_\r\n".to_owned()));
+    let reply = exec(&mut client, &[evalsha(&sha, &keys[2], "1"), evalsha(&sha, &keys[2], "2")]);
+    assert_eq!(reply, format!("*2\r\n{}{}", pair(&keys[2], "1"), pair(&keys[2], "2")));
+    // No connection is there but its own, and those that look at the cluster.
+    for node in 0..3 {
+        let list = cluster.client(node).ok(&frame(&[b"CLIENT", b"LIST"])).text();
+        let shared = list.lines().filter(|line| line.contains(" cmd=evalsha ") || line.contains(" cmd=get "));
+        assert!(shared.clone().all(|line| line.contains(" flags=t ")), "{list}");
+    }
 }
 
 fn exec(client: &mut Client, requests: &[Vec<u8>]) -> String {
