@@ -75,6 +75,31 @@ fn a_value_of_a_lost_connection_that_waits_for_its_turn_is_forgotten_behind_it()
 }
 
 #[test]
+fn a_value_that_waits_for_its_turn_while_a_slot_gets_another_owner_is_forgotten_behind_it() {
+    let fake = FakeCluster::start(2);
+    let (keys, gate) = ([key_in(100, "slow"), key_in(16_000, "quick")], Gate::default());
+    let hold = gate.clone();
+    fake.script(move |seen| match (seen.name().as_str(), seen.node) {
+        ("GET", 0) => Answer::Hold(hold.clone(), value("slow").into_bytes()),
+        ("GET", _) => Answer::Reply(value("old").into_bytes()),
+        _ => Answer::Standard,
+    });
+    let proxy = Proxy::start(fake.addrs(), &[("workers", "1"), ("refresh-interval", "100ms")]);
+    let mut client = proxy.client_resp3();
+    client.ok(&words("CLIENT TRACKING ON"));
+    client.send(&[cmd!["GET", keys[0]], cmd!["GET", keys[1]]].concat());
+    // Its answer is on its way, or here and kept: either way it was given before.
+    eventually("both are asked", || check(fake.seen_named("GET").len() == 2, "not yet"));
+    fake.change_map(|map| map.assign(9_000, 0));
+    assert_eq!(text(&client.reply()), FLUSH);
+    gate.open();
+    for expected in [value("slow"), value("old"), FLUSH.to_owned()] {
+        assert_eq!(text(&client.reply()), expected);
+    }
+    assert_eq!(text(&client.raw(&words("PING"))), "+PONG\r\n");
+}
+
+#[test]
 fn the_redirection_to_a_client_that_left_is_broken_as_with_a_single_redis() {
     need_redis!();
     let cluster = shared::cluster();
