@@ -49,7 +49,7 @@ pub mod watch;
 
 use self::ending::Ending;
 pub use self::kind::OperationKind;
-use crate::backend::ticket::{Aim, Errand, NO_SLOT, Parcel};
+use crate::backend::ticket::{Aim, Beside, Errand, NO_SLOT, Parcel};
 use crate::command::{Command, CommandClass};
 use crate::error::ProxyError;
 use crate::protocol::request::{Args, Span};
@@ -178,12 +178,12 @@ async fn run(operation: Operation, kind: OperationKind) {
             return operation.send_transaction();
         }
         OperationKind::Exec => {
-            operation.session.inner().distrust_reads();
+            operation.distrust_reads();
             watch::exec(&operation).await
         }
         OperationKind::Block => {
             if operation.command.is_read_only() {
-                operation.session.inner().distrust_reads();
+                operation.distrust_reads();
             }
             block::block(&operation).await
         }
@@ -244,6 +244,13 @@ impl Operation {
         }
     }
 
+    /// What it reads nobody keeps track of: its client forgets it at once.
+    pub fn distrust_reads(&self) {
+        let mut inner = self.session.inner();
+        let caching = inner.caching;
+        inner.distrust_reads(caching);
+    }
+
     /// From now on `request-deadline` does not end it.
     pub fn wait_for_ever(&self) {
         self.progress.timeless.set(true);
@@ -256,8 +263,9 @@ impl Operation {
         if let Some(cell) = inner.pending.cell(self.seq) {
             cell.slot = slot;
         }
+        let mut errand = Errand::new(&self.session, self.seq, slot, self.command, self.resp);
+        errand.beside = inner.caching.map_or(Beside::Nothing, Beside::Caching);
         drop(inner);
-        let errand = Errand::new(&self.session, self.seq, slot, self.command, self.resp);
         self.worker.send(Parcel { errand, bytes: self.request.frame, aim: Aim::Table });
     }
 

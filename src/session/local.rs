@@ -81,6 +81,7 @@ pub fn answer(
     }
     if inner.client.resp != resp {
         inner.hold_pushes();
+        inner.renew_behind(session);
     }
     worker.pool.give(frame);
 }

@@ -224,7 +224,7 @@ fn nothing_is_said_to_a_client_that_wants_nothing() {
 fn acl_categories_are_the_servers() {
     need_redis!();
     let (mut real, mut through) = (shared::standalone().client(), shared::client());
-    let later = ["client|setinfo", "client|no-touch", "cluster|myshardid", "waitaof"];
+    let later = ["client|setinfo", "client|no-touch", "cluster|myshardid", "script|show", "waitaof"];
     let names = |client: &mut Client, line: &str| -> Vec<String> {
         let all = client.call(&words(line));
         let mut names: Vec<String> = all.items().iter().map(Value::text).collect();
