@@ -96,6 +96,8 @@ proxy_errors! {
         "CLIENT SETNAME, CLIENT SETINFO or HELLO SETNAME with a longer one: names are kept for every client.";
     TooManyNames, "too_many_names", No, "ERR slotway: at most 4096 command names in one request",
         "COMMAND INFO or COMMAND DOCS of more: each name can make a reply a hundred times its size.";
+    TooManySettings, "too_many_settings", No, "ERR slotway: at most 512 names and patterns in one CONFIG GET",
+        "CONFIG GET of more; there are not half as many settings.";
     NoRandomNumbers, "no_random_numbers", No, "ERR slotway: the operating system gives no random numbers",
         "ACL GENPASS where `/dev/urandom` cannot be read.";
     NoAuth, "no_auth", No, "NOAUTH Authentication required.",
