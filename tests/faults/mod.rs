@@ -19,6 +19,8 @@ mod replies;
 mod resend;
 mod scan;
 mod scripts;
+mod sentinel;
+mod standalone;
 mod stop;
 mod subscribers;
 mod tracking;
