@@ -244,13 +244,6 @@ impl Operation {
         }
     }
 
-    /// What it reads nobody keeps track of: its client forgets it at once.
-    pub fn distrust_reads(&self) {
-        let mut inner = self.session.inner();
-        let caching = inner.caching;
-        inner.distrust_reads(caching);
-    }
-
     /// From now on `request-deadline` does not end it.
     pub fn wait_for_ever(&self) {
         self.progress.timeless.set(true);
