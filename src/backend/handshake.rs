@@ -203,6 +203,8 @@ fn judge_error(step: Step, text: &str) -> Result<(), HandshakeError> {
         _ if text.starts_with("ERR max number of clients") => Err(HandshakeError::Other(text.to_owned())),
         _ if step == Step::SetName => Ok(()),
         "LOADING" => Err(HandshakeError::Loading),
+        // A replica outside of a cluster answers reads as it is.
+        "ERR" if step == Step::ReadOnly && text.contains("cluster support disabled") => Ok(()),
         // Redis before 6 says "invalid password"; Redis 6 without a password says "called without
         // any password configured": in both cases what is configured here does not fit the node.
         "ERR" if step == Step::Auth && text.to_ascii_lowercase().contains("password") => {

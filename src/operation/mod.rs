@@ -185,6 +185,9 @@ pub fn start(
     session.watch();
     let seq = inner.pending.push(class, NO_SLOT, session.worker().clock.now(), CellState::Waiting);
     inner.epoch = OTHER_LANE;
+    if !command.is_read_only() {
+        inner.note_write_elsewhere();
+    }
     let progress = Rc::new(Progress::default());
     let operation = Operation {
         worker: Rc::clone(session.worker()),

@@ -19,6 +19,7 @@ pub mod modes;
 pub mod order;
 pub mod pending;
 pub mod push;
+pub mod reads;
 pub mod route;
 pub mod script;
 pub mod state;
@@ -32,10 +33,12 @@ pub mod written;
 use self::order::Order;
 use self::pending::Pending;
 use self::push::HeldPushes;
+use self::reads::Reads;
 use self::state::ClientState;
 use self::transaction::{Push, Transaction, Watch};
 use self::window::Window;
 use self::written::Written;
+use crate::config::ReadFrom;
 use crate::operation::Running;
 use crate::operation::ending::Ending;
 use crate::operation::monitor::Monitor;
@@ -75,6 +78,8 @@ pub struct Session {
     timed: Cell<bool>,
     /// Its own set of lanes; 0 while it uses those that all share.
     pub lane_set: Cell<u32>,
+    /// Where its reads go.
+    pub read_from: Cell<ReadFrom>,
     inner: RefCell<SessionInner>,
 }
 
@@ -110,6 +115,8 @@ pub struct SessionInner {
     pub push: Option<Box<Push>>,
     /// What WAIT has to know.
     pub written: Written,
+    /// What reads from replicas have to know; `None` while none were made.
+    pub reads: Option<Box<Reads>>,
     /// MONITOR.
     pub monitor: Option<Box<Monitor>>,
     /// CLIENT CACHING, for the request at hand.
@@ -156,12 +163,12 @@ impl Session {
         let progress = worker.clock.now();
         Rc::new(Self {
             id: client.id,
-            worker,
             index: Cell::new(u32::MAX),
             dirty: Cell::new(false),
             ordered: Cell::new(false),
             timed: Cell::new(false),
             lane_set: Cell::new(0),
+            read_from: Cell::new(worker.limits.read_from),
             inner: RefCell::new(SessionInner {
                 client,
                 pending: Pending::default(),
@@ -175,6 +182,7 @@ impl Session {
                 watch: None,
                 push: None,
                 written: Written::default(),
+                reads: None,
                 monitor: None,
                 caching: None,
                 flush_after: false,
@@ -195,6 +203,7 @@ impl Session {
                 charged: 0,
                 progress,
             }),
+            worker,
         })
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::cell::CellState;
 use super::{Session, SessionInner};
 use crate::backend::lane::Lane;
-use crate::backend::ticket::{Aim, Errand, NO_SLOT, Parcel};
+use crate::backend::ticket::{Errand, NO_SLOT, Parcel};
 use crate::command::{Command, CommandClass};
 use crate::protocol::Limits;
 use crate::protocol::encode;
@@ -149,7 +149,8 @@ pub fn repair(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, errand: &Errand, requ
     let mut errand = errand.clone();
     errand.redirects += 1;
     let session = Rc::clone(&errand.session);
-    let parcel = Parcel { errand, bytes: request.clone(), aim: Aim::Table };
+    let aim = worker.aim_again(lane, &errand);
+    let parcel = Parcel { errand, bytes: request.clone(), aim };
     session.inner().hold(parcel, worker.clock.now(), worker);
     worker.advance_later(&session);
     true

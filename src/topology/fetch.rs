@@ -1,15 +1,23 @@
 //! One look at a cluster without a service: what `slotway topology` shows.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+
+use redis_protocol::resp2::types::Resp2Frame;
+use tokio::time::timeout;
 
 use super::judge::{Asked, judge};
 use super::link::{Link, LinkError};
 use super::node::NodeAddr;
+use super::probe::INFO_REPLICATION;
+use super::replication::{Replication, Standing};
 use super::round::{Plan, Round, failure_rows, no_answer, run};
 use super::settings::TopologyConfig;
 use super::snapshot::Snapshot;
 use super::table::SLOTS;
+use super::wire::decode_reply;
+use super::zone::ZoneRule;
 
 /// Most nodes asked beside those that the seeds are.
 const NODES_MAX: usize = 16;
@@ -61,7 +69,52 @@ pub async fn fetch_once(config: TopologyConfig) -> Result<Snapshot, TopologyErro
     let mut snapshot = Snapshot::of(&agreed, health).with_views(&round.views, &round.judgement.verdicts);
     snapshot.ready = usize::from(snapshot.slots_covered) == SLOTS || (agreed.state_ok && !agreed.tentative);
     snapshot.failures = failures;
+    let names = |id: &str| -> Vec<String> {
+        let nodes = agreed.nodes.get(id).into_iter();
+        nodes.flat_map(|node| node.addr.iter().chain(&node.aliases)).map(|addr| addr.host.clone()).collect()
+    };
+    for node in snapshot.nodes_mut() {
+        let by_rule = ZoneRule::zone_of(&config.node_zones, &names(&node.id)).map(str::to_owned);
+        let said = || round.views.iter().find(|view| view.my_id == node.id)?.server.zone.clone();
+        node.zone = by_rule.or_else(said);
+    }
+    let addrs = agreed.nodes.into_iter().filter_map(|(id, node)| Some((id, node.addr?)));
+    show_replication(&mut snapshot, addrs.collect(), &config).await;
     Ok(snapshot)
+}
+
+/// Asks primaries with replicas, and those, how far they are.
+async fn show_replication(
+    snapshot: &mut Snapshot,
+    addrs: HashMap<String, NodeAddr>,
+    config: &Rc<TopologyConfig>,
+) {
+    let mut tasks = tokio::task::JoinSet::new();
+    let shards = snapshot.shards.iter().filter(|shard| !shard.replicas.is_empty());
+    for node in shards.flat_map(|shard| std::iter::once(&shard.primary).chain(&shard.replicas)) {
+        let Some(addr) = addrs.get(&node.id).cloned() else { continue };
+        let (id, config) = (node.id.clone(), config.clone());
+        tasks.spawn_local(async move {
+            let mut link = Link::dial(&addr, &config).await.ok()?;
+            let said = timeout(config.connect_timeout, async {
+                link.send(INFO_REPLICATION).await?;
+                Ok::<_, LinkError>(decode_reply(&link.reply().await?)?)
+            });
+            let said = said.await.ok()?.ok()?;
+            Some((id, Replication::parse(said.as_str()?)?))
+        });
+    }
+    let mut said = HashMap::new();
+    while let Some(done) = tasks.join_next().await {
+        said.extend(done.ok().flatten());
+    }
+    for shard in &mut snapshot.shards {
+        let primary = said.get(&shard.primary.id);
+        for replica in &mut shard.replicas {
+            let is_up = replica.health == "up";
+            replica.stand(&Standing::at_once(said.get(&replica.id), primary), is_up);
+        }
+    }
 }
 
 async fn ask_others(others: Vec<NodeAddr>, config: &Rc<TopologyConfig>, round: &mut Round) {

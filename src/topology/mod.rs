@@ -6,6 +6,9 @@
 //! and `merge` compare the views, `publish` makes the table. Everybody else holds the [`Topology`]
 //! handle: reads the table, reports events, watches the generation.
 //!
+//! Where clients read from replicas, `replication` keeps what each replica has proven to have; `probe` are the
+//! questions for it, `zone` says where nodes are.
+//!
 //! `learn` reads the commands of nodes whose version or modules are new to us.
 //!
 //! # Which views count, and what they come to
@@ -60,9 +63,11 @@ mod learn;
 mod link;
 mod merge;
 mod parse;
+mod probe;
 mod publish;
 mod registry;
 mod render;
+mod replication;
 mod round;
 mod schedule;
 mod service;
@@ -72,6 +77,7 @@ mod stats;
 mod view;
 mod watch;
 mod wire;
+mod zone;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -101,3 +107,4 @@ pub use snapshot::{
     UncoveredSnapshot, ViewSnapshot,
 };
 pub use stats::{RefreshResult, TopologyStats, Trigger};
+pub use zone::ZoneRule;

@@ -331,6 +331,7 @@ fn server_info(text: &str) -> ServerInfo {
         match key {
             "redis_version" => info.redis_version = Some(value.to_owned()),
             "valkey_version" => info.valkey_version = Some(value.to_owned()),
+            "availability_zone" if !value.is_empty() => info.zone = Some(value.to_owned()),
             _ => {}
         }
     }
