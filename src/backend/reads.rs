@@ -189,6 +189,18 @@ impl WorkerContext {
         }
     }
 
+    /// Where a learned command goes when a node has told its keys: a read to a replica only if it must not go
+    /// elsewhere.
+    pub fn aim_of_told(&self, errand: &Errand) -> Aim {
+        let only =
+            errand.session.read_from.get() == ReadFrom::ReplicaOnly && errand.session.lane_set.get() == 0;
+        if only && errand.command.reads_at_replicas && errand.slot != NO_SLOT {
+            Aim::Replica
+        } else {
+            Aim::Table
+        }
+    }
+
     /// False while the primary of `slot` is known not to be reachable.
     fn primary_is_fine(&self, slot: u16, resp: Resp) -> bool {
         let table = self.table.borrow();

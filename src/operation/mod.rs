@@ -44,7 +44,7 @@ pub mod watch;
 
 use self::ending::Ending;
 use self::everyone::EveryoneKind;
-use crate::backend::ticket::{Aim, Errand, NO_SLOT, Parcel};
+use crate::backend::ticket::{Errand, NO_SLOT, Parcel};
 use crate::command::{Command, CommandClass};
 use crate::error::ProxyError;
 use crate::protocol::request::{Args, Span};
@@ -295,7 +295,8 @@ impl Operation {
         }
         drop(inner);
         let errand = Errand::new(&self.session, self.seq, slot, self.command, self.resp);
-        self.worker.send(Parcel { errand, bytes: self.request.frame, aim: Aim::Table });
+        let aim = self.worker.aim_of_told(&errand);
+        self.worker.send(Parcel { errand, bytes: self.request.frame, aim });
     }
 
     /// Answers the client.

@@ -131,7 +131,7 @@ fn replicas_that_are_not_fit_are_not_read_from() {
         set(&cluster, false);
     }
     wait_fit(&prefers, 1);
-    assert!(prefers.metrics().sum("slotway_reads_total", &["primary_unusable"]) >= 4.0);
+    prefers.wait_metric("slotway_reads_total", &["primary_unusable"], |count| count >= 4.0);
 }
 
 #[test]
