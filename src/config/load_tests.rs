@@ -136,7 +136,7 @@ fn keys_that_belong_together_are_checked() {
     }
     assert!(load(&sources("replica-max-lag = \"2s\"", &[], &[])).is_ok(), "nobody reads from replicas");
     let zones = load(&sources("node-zones = [\"10.0.1.0/24=a\", \"redis-b-*=b\"]", &[], &[])).unwrap();
-    assert_eq!(zones.config.node_zones.show(), "10.0.1.0/24=a,redis-b-*=b");
+    assert_eq!(crate::config::Value::show(&zones.config.node_zones), "10.0.1.0/24=a,redis-b-*=b");
     let none = load(&Sources::default()).expect_err("no seeds").to_string();
     assert!(none.contains("key `seeds`: expected at least one node"), "{none}");
     assert_eq!(load(&sources("request-deadline = \"2s\"", &[], &[])).unwrap().warnings.len(), 2);

@@ -82,8 +82,8 @@ impl Prober {
 
 /// `availability_zone` of INFO server (Valkey from 8.0 on); empty for none.
 pub(super) fn zone(info: &str) -> String {
-    let lines = info.lines().filter_map(|line| line.trim_end().strip_prefix("availability_zone:"));
-    lines.last().unwrap_or_default().to_owned()
+    let mut lines = info.lines().filter_map(|line| line.trim_end().strip_prefix("availability_zone:"));
+    lines.next().unwrap_or_default().to_owned()
 }
 
 fn text(answer: &Option<OwnedFrame>) -> Option<&str> {
