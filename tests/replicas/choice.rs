@@ -100,13 +100,16 @@ fn a_split_read_goes_part_by_part() {
     });
 }
 
+/// Makes a replica unfit, or fit again.
+type Switch = fn(&FakeCluster, bool);
+
 #[test]
 fn replicas_that_are_not_fit_are_not_read_from() {
     let cluster = numbered(1, 1);
     let lag = &[("replica-max-lag", "2s")][..];
     let prefers = started(&cluster, "prefer-replica", lag);
     let only = started(&cluster, "replica-only", lag);
-    let unfit: [(&str, fn(&FakeCluster, bool)); 4] = [
+    let unfit: [(&str, Switch); 4] = [
         ("lags", |cluster, on| cluster.change_map(|map| map.data(0).offset = u64::from(on))),
         ("cut off", |cluster, on| cluster.change_map(|map| map.data(1).cut = on)),
         ("loads", |cluster, on| cluster.change_map(|map| map.data(1).loading = on)),
