@@ -17,5 +17,6 @@ mod learned;
 mod path;
 mod replicas;
 mod scanner;
+mod systems;
 mod tidy;
 mod topology;

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use redis_protocol::resp2::types::Resp2Frame;
 use tokio::time::timeout;
 
+use super::agreed::Agreed;
 use super::judge::{Asked, judge};
 use super::link::{Link, LinkError};
 use super::node::NodeAddr;
 use super::probe::INFO_REPLICATION;
 use super::replication::{Replication, Standing};
-use super::round::{Plan, Round, failure_rows, no_answer, run};
+use super::round::{Plan, Round, failure_rows, run};
 use super::settings::TopologyConfig;
 use super::snapshot::Snapshot;
 use super::table::SLOTS;
+use super::view::View;
 use super::wire::decode_reply;
 use super::zone::ZoneRule;
 
@@ -38,13 +40,21 @@ pub enum TopologyError {
 /// Must run on a `LocalRuntime` (or in a `LocalSet`): it spawns local tasks.
 pub async fn fetch_once(config: TopologyConfig) -> Result<Snapshot, TopologyError> {
     let config = Rc::new(config);
-    let plan =
-        Plan { first: Vec::new(), rest: Vec::new(), current: None, lost: true, config: config.clone() };
+    let plan = Plan {
+        first: Vec::new(),
+        rest: Vec::new(),
+        sentinels: Vec::new(),
+        current: None,
+        lost: true,
+        config: config.clone(),
+    };
     let mut round = run(plan).await;
-    if round.views.is_empty() {
-        return Err(TopologyError::NoAnswer(no_answer(&config, &round.failures)));
+    if !round.answered {
+        return Err(TopologyError::NoAnswer(round.no_answer(&config)));
     }
-    if let Ok(agreed) = &round.judgement.outcome {
+    if let Ok(agreed) = &round.judgement.outcome
+        && config.upstream.is_cluster()
+    {
         let asked: Vec<&String> = round.views.iter().map(|view| &view.my_id).collect();
         let others = agreed.nodes.iter().filter(|(id, node)| node.ignored.is_none() && !asked.contains(id));
         let others: Vec<NodeAddr> =
@@ -69,18 +79,23 @@ pub async fn fetch_once(config: TopologyConfig) -> Result<Snapshot, TopologyErro
     let mut snapshot = Snapshot::of(&agreed, health).with_views(&round.views, &round.judgement.verdicts);
     snapshot.ready = usize::from(snapshot.slots_covered) == SLOTS || (agreed.state_ok && !agreed.tentative);
     snapshot.failures = failures;
-    let names = |id: &str| -> Vec<String> {
-        let nodes = agreed.nodes.get(id).into_iter();
-        nodes.flat_map(|node| node.addr.iter().chain(&node.aliases)).map(|addr| addr.host.clone()).collect()
-    };
-    for node in snapshot.nodes_mut() {
-        let by_rule = ZoneRule::zone_of(&config.node_zones, &names(&node.id)).map(str::to_owned);
-        let said = || round.views.iter().find(|view| view.my_id == node.id)?.server.zone.clone();
-        node.zone = by_rule.or_else(said);
-    }
+    snapshot.views.append(&mut round.beside);
+    show_zones(&mut snapshot, &agreed, &round.views, &config);
     let addrs = agreed.nodes.into_iter().filter_map(|(id, node)| Some((id, node.addr?)));
     show_replication(&mut snapshot, addrs.collect(), &config).await;
     Ok(snapshot)
+}
+
+/// Where nodes are: by the configuration, else by their own word.
+fn show_zones(snapshot: &mut Snapshot, agreed: &Agreed, views: &[View], config: &TopologyConfig) {
+    for node in snapshot.nodes_mut() {
+        let known = agreed.nodes.get(&node.id).into_iter();
+        let names = known.flat_map(|node| node.addr.iter().chain(&node.aliases));
+        let names: Vec<String> = names.map(|addr| addr.host.clone()).collect();
+        let by_rule = ZoneRule::zone_of(&config.node_zones, &names).map(str::to_owned);
+        let said = || views.iter().find(|view| view.my_id == node.id)?.server.zone.clone();
+        node.zone = by_rule.or_else(said);
+    }
 }
 
 /// Asks primaries with replicas, and those, how far they are.

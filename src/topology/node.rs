@@ -2,7 +2,7 @@
 //! `NodeRegistry` for how long), so that a `Vec` index replaces a map look-up on the path of a request.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Index of a node address. Not used for another address before the first has been out of the cluster
 /// for an hour and thousands of others came after it (`NodeRegistry`).
@@ -43,6 +43,7 @@ pub struct Node {
     /// Where to dial it.
     pub addr: NodeAddr,
     up: AtomicBool,
+    keyless_scripts: AtomicUsize,
     /// As a replica it has what its primary had at this time, in milliseconds of the process' clock, plus
     /// one; 0 while nothing is known.
     as_of: AtomicU64,
@@ -62,6 +63,7 @@ impl Node {
             as_of: AtomicU64::new(0),
             distance: AtomicU32::new(0),
             near: AtomicBool::new(false),
+            keyless_scripts: AtomicUsize::new(0),
         }
     }
 
@@ -103,5 +105,11 @@ impl Node {
 
     pub(super) fn set_near(&self, near: bool) {
         self.near.store(near, Ordering::Relaxed);
+    }
+
+    /// Scripts without keys that this process has sent it and that it has not answered: see
+    /// `script::keyless`, which counts them.
+    pub(crate) fn keyless_scripts(&self) -> &AtomicUsize {
+        &self.keyless_scripts
     }
 }
