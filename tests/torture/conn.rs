@@ -109,6 +109,7 @@ pub struct Conn<'b> {
     /// How often it was opened.
     opened: usize,
     pushes: VecDeque<Value>,
+    /// One per zone; none for a connection nobody waits for.
     beats: Vec<Option<Arc<Beat>>>,
 }
 
@@ -126,6 +127,12 @@ impl<'b> Conn<'b> {
             pushes: VecDeque::new(),
             beats,
         }
+    }
+
+    /// For a few requests outside of the load: nobody waits for its next success.
+    pub fn in_passing(mut self) -> Self {
+        self.beats.clear();
+        self
     }
 
     /// What every new connection begins with.
@@ -294,6 +301,7 @@ impl<'b> Conn<'b> {
             Meaning::Failed(status) => (Kind::Error, status),
         };
         let excuse = match (kind, status) {
+            (Kind::Error, _) if text.contains("BUSY Redis is busy running a script") => Excuse::Busy,
             (Kind::Error, Status::Maybe) => Excuse::Broken,
             _ => Excuse::None,
         };

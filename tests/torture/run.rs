@@ -174,13 +174,13 @@ impl Conductor<'_> {
         let recovered = self.recover(injected.span.to);
         std::thread::sleep(self.plan.quiet);
         let after = site.settle();
-        own_failover |= fault.is_silent() && fault != Fault::Failover && roles(&after) != roles(&shards);
+        own_failover |= !fault.moves_roles() && roles(&after) != roles(&shards);
         let now = self.bench.now();
         if own_failover {
             // Whatever it was, it happened somewhere in this time, and to some shard.
             let all = Span::new(start.saturating_sub(3_000_000), now);
             let slots = vec![(0, u16::MAX)];
-            let window = Window { span: all, slots, lossy: true, broken: Some(all) };
+            let window = Window { span: all, slots, lossy: true, busy: false, broken: Some(all) };
             self.bench.add_window(window);
         }
         let errors = self.bench.errors_within(Span::new(start, now));

@@ -29,6 +29,9 @@ const OPTIONS: &[&str] = &[
 /// A cluster that is not whole after this long will not be.
 const SETTLE: Duration = Duration::from_secs(90);
 
+/// Pause in the move of a slot, after every two keys.
+const STEP: Duration = Duration::from_millis(10);
+
 /// A row of CLUSTER NODES.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
@@ -184,7 +187,9 @@ impl Site {
         source.ok(&cmd!["CLUSTER", "SETSLOT", slot, "MIGRATING", to_id]);
         let (ip, port) = (addr.ip().to_string(), addr.port().to_string());
         loop {
-            let keys = source.ok(&cmd!["CLUSTER", "GETKEYSINSLOT", slot, "10"]);
+            // The load finds the slot in every state of its move.
+            std::thread::sleep(STEP);
+            let keys = source.ok(&cmd!["CLUSTER", "GETKEYSINSLOT", slot, "2"]);
             if keys.items().is_empty() {
                 break;
             }

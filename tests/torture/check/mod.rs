@@ -119,6 +119,8 @@ pub enum Excuse {
     Loss,
     /// The cluster lost one of these: slot, and when it was acknowledged.
     LossOfOne(Vec<(u16, Micros)>),
+    /// The node was running a script, and said so as it would to any client.
+    Busy,
     /// A fault broke the connection, and the error admits that the request may have been executed.
     Broken,
 }

@@ -11,6 +11,8 @@ pub struct Window {
     pub slots: Vec<(u16, u16)>,
     /// The cluster may have lost what was acknowledged within `span`: replication is asynchronous.
     pub lossy: bool,
+    /// A script kept its node busy.
+    pub busy: bool,
     /// Requests in flight in this stretch may have been cut off from their reply.
     pub broken: Option<Span>,
 }
@@ -26,6 +28,9 @@ impl Window {
                     Slots::one(*slot).meets(&self.slots) && self.may_lose(Span::new(*at, *at))
                 };
                 all.iter().any(lost)
+            }
+            Excuse::Busy => {
+                self.busy && self.span.meets(suspicion.span) && suspicion.slots.meets(&self.slots)
             }
             Excuse::Broken => {
                 let then = self.broken.is_some_and(|span| span.meets(suspicion.span));

@@ -66,10 +66,10 @@ impl Fault {
         Self::ALL.iter().copied().find(|fault| fault.name() == name)
     }
 
-    /// True for what slotway must let nobody notice: no error at all, nothing lost.
-    pub fn is_silent(self) -> bool {
-        use Fault::{AddRemove, Failover, KillReplica, Pause, Reshard, ReshardCli, Script};
-        matches!(self, Failover | Reshard | ReshardCli | AddRemove | KillReplica | Pause | Script)
+    /// True for a fault after which a shard may have another primary.
+    pub fn moves_roles(self) -> bool {
+        use Fault::{Failover, FreezePrimary, KillPrimary, NewAddress, Restart, RestartAll, Takeover};
+        matches!(self, Failover | FreezePrimary | KillPrimary | NewAddress | Restart | RestartAll | Takeover)
     }
 }
 
@@ -127,6 +127,7 @@ pub fn inject(fault: Fault, mut scene: Scene) -> (Injected, Vec<Shard>) {
         span: Span::new(start.saturating_sub(BEFORE), span.to),
         slots: effect.slots,
         lossy: effect.lossy,
+        busy: fault == Fault::Script,
         broken: effect.broken.map(|b| Span::new(b.from, b.to + AFTER)),
     });
     (Injected { fault, detail: effect.detail, span, late: effect.late }, shards)

@@ -80,7 +80,7 @@ impl Group for Counters {
     }
 
     fn finish(&self, bench: &Bench) {
-        let mut conn = Conn::new(bench, "counters, at the end", 0);
+        let mut conn = Conn::new(bench, "counters, at the end", 0).in_passing();
         for thread in &self.threads {
             let mut own = lock(thread);
             for (key, counter) in &mut own.counters {

@@ -23,7 +23,7 @@ pub fn constant(n: usize) -> (String, String) {
 
 /// Writes the constants, before any fault.
 pub fn prepare(bench: &Bench) {
-    let mut conn = Conn::new(bench, "preparation", 0);
+    let mut conn = Conn::new(bench, "preparation", 0).in_passing();
     for n in 0..CONSTANTS {
         let (key, value) = constant(n);
         let got = conn.call(Ask::key(cmd!["SET", key, value], &key));

@@ -72,7 +72,7 @@ impl Group for Transactions {
     }
 
     fn finish(&self, bench: &Bench) {
-        let mut conn = Conn::new(bench, "transactions, at the end", 0);
+        let mut conn = Conn::new(bench, "transactions, at the end", 0).in_passing();
         for (key, claims) in &self.watched {
             let got = conn.call(Ask::key(cmd!["GET", key], key));
             if let Some((number, _)) = watched_value(&conn, key, &got) {

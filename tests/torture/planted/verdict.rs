@@ -11,7 +11,7 @@ fn suspicion(kind: Kind, slot: u16, span: (u64, u64), excuse: Excuse) -> Suspici
 /// Hits slots 0 to 99 from 100 to 200; requests in flight until 150 may have been cut off.
 fn kill() -> Window {
     let broken = Some(Span::new(110, 150));
-    Window { span: Span::new(100, 200), slots: vec![(0, 99)], lossy: true, broken }
+    Window { span: Span::new(100, 200), slots: vec![(0, 99)], lossy: true, busy: false, broken }
 }
 
 /// The same, but a fault that nobody may notice.
@@ -50,6 +50,15 @@ fn an_error_needs_a_broken_connection_of_its_shard() {
     assert!(is_violation(error(5, (120, 130)), failover()), "nobody notices a planned failover");
     let everywhere = Suspicion { slots: Slots::All, ..error(0, (120, 130)) };
     assert!(!is_violation(everywhere, kill()), "a command for all shards has a part in each");
+}
+
+#[test]
+fn busy_needs_a_script_at_that_node() {
+    let busy = |slot| suspicion(Kind::Error, slot, (120, 130), Excuse::Busy);
+    let script = || Window { busy: true, ..failover() };
+    assert!(!is_violation(busy(5), script()));
+    assert!(is_violation(busy(500), script()), "another shard");
+    assert!(is_violation(busy(5), kill()));
 }
 
 #[test]
