@@ -12,6 +12,9 @@ use crate::torture::check::{Micros, Span};
 
 /// How often a success is tried for.
 const POLL: Duration = Duration::from_millis(10);
+/// A try that takes longer is left, and the next begins on a connection of its own: one that waits for a reply of the
+/// old primary says nothing about others.
+const TRY: Duration = Duration::from_millis(250);
 /// Longest wait for a success.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -93,7 +96,6 @@ fn lateness(scene: &Scene, replica: usize, slots: &[(u16, u16)]) -> Option<i64> 
     let given_up = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let poll = |addr| first_success(scene.bench, addr, &key, &given_up);
-        // Several at once: each of them may have had bad luck with what it waits for.
         let through = scope.spawn(move || poll(through));
         let direct = poll(direct);
         let through = through.join().ok().flatten();
@@ -107,6 +109,7 @@ fn first_success(bench: &Bench, addr: SocketAddr, key: &str, given_up: &AtomicBo
     while start.elapsed() < PATIENCE && !given_up.load(Ordering::Relaxed) {
         if client.is_none() {
             client = Client::try_connect(addr).ok();
+            client.iter_mut().for_each(|c| c.patience(TRY));
         }
         let reply = client.as_mut().map(|c| c.try_raw(&cmd!["SET", key, "probe"]));
         match reply {
