@@ -164,11 +164,13 @@ fn an_element_comes_out_once_or_is_there() {
 #[test]
 fn messages_only_grow() {
     let mut messages = Messages::default();
-    assert_eq!(messages.heard(3, 10), None);
-    assert_eq!(messages.heard(5, 10), None, "some were lost");
-    assert_eq!(kind(messages.heard(5, 10)), Some(Kind::Twice));
-    assert_eq!(kind(messages.heard(4, 10)), Some(Kind::Order));
-    assert_eq!(kind(messages.heard(10, 10)), Some(Kind::FromNowhere));
+    assert_eq!(messages.heard(3, 10, false), None);
+    assert_eq!(messages.heard(5, 10, false), None, "some were lost");
+    assert_eq!(kind(messages.heard(5, 10, false)), Some(Kind::Twice));
+    assert_eq!(kind(messages.heard(4, 10, false)), Some(Kind::Order));
+    assert_eq!(kind(messages.heard(10, 10, false)), Some(Kind::FromNowhere));
+    assert_eq!(messages.heard(2, 10, true), None, "its fate was open");
+    assert_eq!(kind(messages.heard(2, 10, true)), Some(Kind::Twice));
 }
 
 #[test]
