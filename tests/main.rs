@@ -17,6 +17,7 @@ mod faults;
 mod learned;
 mod path;
 mod scanner;
+mod systems;
 mod tidy;
 mod topology;
 // `make torture` uses more of it.

@@ -8,6 +8,8 @@ use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 
+use crate::worker::budget::{Budget, Held};
+
 /// Why a call has no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
@@ -35,8 +37,31 @@ pub enum CallError {
 #[derive(Debug)]
 pub struct Call {
     state: RefCell<State>,
-    /// Bytes that may still come, to all calls that share it.
-    room: Rc<Cell<u64>>,
+    room: Rc<Room>,
+    held: Held,
+}
+
+/// Room for the replies of all calls that share it.
+#[derive(Debug)]
+pub struct Room {
+    left: Cell<u64>,
+    /// What calls make theirs of.
+    held: Held,
+}
+
+impl Room {
+    /// For `bytes`.
+    pub fn new(bytes: u64, budget: &Budget) -> Rc<Self> {
+        Rc::new(Self { left: Cell::new(bytes), held: budget.hold(0) })
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let left = self.left.get().checked_sub(bytes as u64);
+        if let Some(left) = left {
+            self.left.set(left);
+        }
+        left.is_some()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -48,28 +73,21 @@ struct State {
 }
 
 impl Call {
-    /// Waits for `wanted` frames of at most `limit` bytes together.
-    pub fn new(wanted: u16, limit: u64) -> Rc<Self> {
-        Self::sharing(wanted, Rc::new(Cell::new(limit)))
-    }
-
-    /// The same, where several calls make one reply.
-    pub fn sharing(wanted: u16, room: Rc<Cell<u64>>) -> Rc<Self> {
-        Rc::new(Self { state: RefCell::new(State { wanted, ..State::default() }), room })
+    /// Waits for `wanted` frames, for which there is `room`.
+    pub fn new(wanted: u16, room: Rc<Room>) -> Rc<Self> {
+        let held = room.held.another();
+        Rc::new(Self { state: RefCell::new(State { wanted, ..State::default() }), room, held })
     }
 
     /// A frame came in. What nobody waits for any more costs nothing.
     pub fn push(&self, frame: &[u8], shared: Option<Bytes>) {
         let mut state = self.state.borrow_mut();
-        match self.room.get().checked_sub(frame.len() as u64) {
-            Some(left) if state.error.is_none() => {
-                self.room.set(left);
-                state.frames.push(shared.unwrap_or_else(|| Bytes::copy_from_slice(frame)));
-            }
-            _ => {
-                state.error = Some(CallError::TooLarge);
-                state.frames = Vec::new();
-            }
+        if state.error.is_none() && self.room.take(frame.len()) {
+            self.held.add(frame.len());
+            state.frames.push(shared.unwrap_or_else(|| Bytes::copy_from_slice(frame)));
+        } else {
+            state.error = Some(CallError::TooLarge);
+            state.frames = Vec::new();
         }
         state.wanted = state.wanted.saturating_sub(1);
         state.wake();
@@ -128,7 +146,7 @@ mod tests {
     #[test]
     fn frames_in_order_once_all_are_there() {
         block_on(async {
-            let call = Call::new(2, 100);
+            let call = Call::new(2, Room::new(100, &Budget::default()));
             call.push(b"+a\r\n", None);
             call.push(b"+b\r\n", Some(Bytes::from_static(b"+b\r\n")));
             call.fail(CallError::Lost);
@@ -140,10 +158,10 @@ mod tests {
     #[test]
     fn too_large_and_lost() {
         block_on(async {
-            let call = Call::new(1, 3);
+            let call = Call::new(1, Room::new(3, &Budget::default()));
             call.push(b"+abc\r\n", None);
             assert_eq!(call.frame().await, Err(CallError::TooLarge));
-            let call = Call::new(2, 100);
+            let call = Call::new(2, Room::new(100, &Budget::default()));
             call.push(b"+a\r\n", None);
             call.fail(CallError::Unsent);
             call.fail(CallError::Lost);

@@ -37,6 +37,30 @@ impl WorkerContext {
         self.park_new(inner, Parcel { errand, bytes, aim });
     }
 
+    /// Sends the parts of a large request that has just been read: those of a node on one connection of their
+    /// own. The rules of [`Self::send_dedicated`] hold. Without a free connection to every node nothing is sent.
+    pub fn send_parts_dedicated(self: &Rc<Self>, inner: &mut SessionInner, parts: Vec<(Errand, Bytes)>) {
+        let mut ways: Vec<(NodeId, Option<LaneKey>)> = Vec::new();
+        for (errand, _) in &parts {
+            if let Some(node) = self.owner(errand.slot, errand.session.id)
+                && !ways.iter().any(|(known, _)| *known == node)
+            {
+                ways.push((node, self.free_dedicated(node, errand.resp)));
+            }
+        }
+        let full = ways.iter().any(|(_, key)| key.is_none());
+        for (errand, bytes) in parts {
+            if full {
+                let session = Rc::clone(&errand.session);
+                inner.fail(&session, &errand, ProxyError::DedicatedFull);
+                continue;
+            }
+            let node = self.owner(errand.slot, errand.session.id);
+            let key = ways.iter().find_map(|(known, key)| key.filter(|_| Some(*known) == node));
+            self.park_new(inner, Parcel { errand, bytes, aim: key.map_or(Aim::Table, Aim::Dedicated) });
+        }
+    }
+
     /// A dedicated connection to `node` that nobody uses: an open one if there is one. `None` at the bound.
     fn free_dedicated(&self, node: NodeId, resp: Resp) -> Option<LaneKey> {
         let mut lanes = self.lanes.borrow_mut();

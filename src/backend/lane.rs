@@ -10,10 +10,11 @@ use std::task::Waker;
 
 use bytes::Bytes;
 
-use super::call::Call;
+use super::call::{Call, Room};
 use super::permit::Permit;
 use super::sendbuf::{SendBuffer, is_large};
 use super::ticket::{Errand, Parcel, Ticket};
+use crate::script::keyless::KeylessScript;
 use crate::session::script::Loaded;
 use crate::session::state::Resp;
 use crate::topology::node::{Node, NodeId};
@@ -185,7 +186,7 @@ impl Lane {
             }
             None => inner.send.append_with(len, fill),
         }
-        inner.tickets.push_back(Ticket::new(errand, start, len, worker.clock.now()));
+        inner.tickets.push_back(self.ticket(worker, errand, (start, len)));
         drop(inner);
         self.queued(worker);
         Ok(())
@@ -213,17 +214,31 @@ impl Lane {
         } else {
             inner.send.append(&parcel.bytes);
         }
-        let ticket = Ticket::new(parcel.errand, start, len, worker.clock.now());
+        let ticket = self.ticket(worker, parcel.errand, (start, len));
         inner.tickets.push_back(if asking { ticket.after_asking() } else { ticket });
         drop(inner);
         self.queued(worker);
         Ok(())
     }
 
+    #[inline]
+    fn ticket(&self, worker: &WorkerContext, errand: Errand, (start, len): (u64, usize)) -> Ticket {
+        let mut ticket = Ticket::new(errand, start, len, worker.clock.now());
+        if ticket.is_keyless_script() {
+            ticket.keep(KeylessScript::new(&worker.process.keyless, &self.node));
+        }
+        ticket
+    }
+
     /// Queues a request of the proxy's own that is answered by `frames` frames. `None` when the node's
     /// queue is full.
     pub fn call(self: &Rc<Self>, worker: &WorkerContext, request: &[u8], frames: u16) -> Option<Rc<Call>> {
-        self.queue_call(worker, request, Call::new(frames, worker.limits.merge_reply_bytes), frames)
+        self.call_sharing(
+            worker,
+            request,
+            frames,
+            &Room::new(worker.limits.merge_reply_bytes, &worker.budget),
+        )
     }
 
     /// The same for one of several calls that share `room`, in bytes, for their replies.
@@ -232,22 +247,13 @@ impl Lane {
         worker: &WorkerContext,
         request: &[u8],
         frames: u16,
-        room: &Rc<Cell<u64>>,
-    ) -> Option<Rc<Call>> {
-        self.queue_call(worker, request, Call::sharing(frames, Rc::clone(room)), frames)
-    }
-
-    fn queue_call(
-        self: &Rc<Self>,
-        worker: &WorkerContext,
-        request: &[u8],
-        call: Rc<Call>,
-        frames: u16,
+        room: &Rc<Room>,
     ) -> Option<Rc<Call>> {
         let mut inner = self.inner();
         if inner.is_full(worker, request.len()) {
             return None;
         }
+        let call = Call::new(frames, Rc::clone(room));
         let place = (inner.send.end(), request.len());
         inner.send.append(request);
         inner.tickets.push_back(Ticket::of_call(Rc::clone(&call), frames, place, worker.clock.now()));

@@ -106,9 +106,13 @@ impl Drop for Counted {
 }
 
 impl Line {
-    async fn open(worker: &Rc<WorkerContext>, node: &Arc<Node>, resp: Resp) -> Result<Self, LineError> {
-        let most = worker.limits.dedicated_connections;
-        let permit = worker.process.dedicated.take(node.id, most).ok_or(LineError::Full)?;
+    async fn open(
+        worker: &Rc<WorkerContext>,
+        node: &Arc<Node>,
+        resp: Resp,
+        permit: Option<Permit>,
+    ) -> Result<Self, LineError> {
+        let permit = permit.ok_or(LineError::Full)?;
         let transport = dial(worker, node, resp, false).await.inspect_err(|_| {
             worker.topology.report(Event::ConnectFailed(node.id));
         })?;
@@ -268,7 +272,8 @@ impl WorkerContext {
         let known = self.topology.node(node).ok_or(LineError::Gone)?;
         let until = self.clock.tick() + PLACE;
         loop {
-            match Line::open(self, &known, resp).await {
+            let permit = self.process.dedicated.take(node, self.limits.dedicated_connections);
+            match Line::open(self, &known, resp, permit).await {
                 // One that nobody uses makes room; those of other workers are closed at their next tick.
                 Err(LineError::Full) if self.drop_idle_line(node) => {}
                 Err(LineError::Full)
@@ -279,6 +284,17 @@ impl WorkerContext {
                 other => return other,
             }
         }
+    }
+
+    /// A new line that `dedicated-max-per-node` does not refuse at once: for what ends the work that may have
+    /// taken all others. To be closed after use, not given back.
+    ///
+    /// # Errors
+    /// See [`LineError`].
+    pub async fn spare_line(self: &Rc<Self>, node: NodeId, resp: Resp) -> Result<Line, LineError> {
+        let known = self.topology.node(node).ok_or(LineError::Gone)?;
+        let permit = self.process.dedicated.take_spare(node, self.limits.dedicated_connections);
+        Line::open(self, &known, resp, permit).await
     }
 
     /// Closes a pooled line to `node`; false when there is none.

@@ -13,6 +13,10 @@ use crate::topology::node::NodeId;
 /// their ticks.
 const WANTED: u64 = 250;
 
+/// Places beyond `dedicated-max-per-node`, for SCRIPT KILL, FUNCTION KILL and the like: where all connections wait
+/// behind a script, one of them has to be made yet.
+const SPARE: usize = 2;
+
 /// Dedicated connections, by node.
 #[derive(Debug, Default)]
 pub struct DedicatedCount(DashMap<NodeId, Count>);
@@ -43,6 +47,11 @@ impl DedicatedCount {
         }
         count.taken += 1;
         Some(Permit { counts: Arc::clone(self), node, idle: Cell::new(false) })
+    }
+
+    /// A place beyond the bound, for what ends the work that took all others.
+    pub fn take_spare(self: &Arc<Self>, node: NodeId, most: usize) -> Option<Permit> {
+        self.take(node, most.saturating_add(SPARE))
     }
 
     /// How many there are to `node`.

@@ -82,7 +82,6 @@ pub(super) fn words(command: &Command) -> &'static str {
     match (command.handling, command.decision.refuse) {
         (Handling::Refuse(_) | Handling::Route, _) if !command.subcommands.is_empty() => "container",
         (Handling::Route, _) if command.key_rule == KeyRule::None => "any primary",
-        (Handling::Route, _) if command.key_rule == KeyRule::Slot => "route by slot",
         (Handling::Route, _) => "route by key",
         (Handling::Learned { .. }, _) => "route by key, learned",
         (Handling::Split(SplitKind::ByPosition), _) => "split, by position",
@@ -102,7 +101,6 @@ pub(super) fn words(command: &Command) -> &'static str {
 fn keys(command: &Command) -> String {
     match command.key_rule {
         KeyRule::None => "-".to_owned(),
-        KeyRule::Slot => "slot 2".to_owned(),
         KeyRule::First => "1".to_owned(),
         KeyRule::Range { first, last, step: 1 } => format!("{first}..{last}"),
         KeyRule::Range { first, last, step } => format!("{first}..{last} step {step}"),

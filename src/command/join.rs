@@ -37,20 +37,17 @@ impl Command {
             }
             None => Handling::Route,
         };
-        if matches!(decision.route, Some(Routing::AnyPrimary | Routing::Slot))
+        if (decision.route == Some(Routing::AnyPrimary))
             != (keyless && handling == Handling::Route && !container)
         {
-            return Err(fail("any-primary and slot are for commands without keys"));
+            return Err(fail("any-primary is for commands without keys"));
         }
         Ok(Self {
             id,
             name,
             flags,
             class: class(handling, flags),
-            key_rule: match decision.route {
-                Some(Routing::Slot) => KeyRule::Slot,
-                _ => key_rule(&specs),
-            },
+            key_rule: key_rule(&specs),
             handling,
             container: None,
             subcommands: Vec::new(),

@@ -26,8 +26,6 @@ pub enum KeyRule {
     },
     /// Where they are depends on the arguments.
     Specs,
-    /// It has no keys, but argument 2 is the number of a slot.
-    Slot,
 }
 
 /// Why no keys can be named. The texts are those of COMMAND GETKEYS.
@@ -111,7 +109,7 @@ pub enum Pick {
 #[inline]
 pub fn find_keys(command: &Command, args: &Args, out: &mut Vec<u32>) -> Result<(), KeyError> {
     match command.key_rule {
-        KeyRule::None | KeyRule::Slot => Ok(()),
+        KeyRule::None => Ok(()),
         KeyRule::First if args.len() > 1 => {
             out.push(1);
             Ok(())

@@ -76,15 +76,13 @@ pub enum Refusal {
 }
 
 /// Where a command without keys goes.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Routing {
     /// To any primary.
     AnyPrimary,
     /// By its keys, as every command with keys.
     Keys,
-    /// To the owner of the slot whose number is the first argument after the subcommand.
-    Slot,
 }
 
 /// The argument that says how long a command may wait.

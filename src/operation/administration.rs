@@ -8,7 +8,6 @@ use crate::command::overrides::Refusal;
 use crate::error::ProxyError;
 use crate::protocol::encode;
 use crate::router::slot::slot_of;
-use crate::topology::own::{CLUSTER_NODES, OwnWord};
 
 /// What becomes of a DEBUG subcommand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +65,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("dbfilename", "it belongs to one node"),
     ("maxclients", "clients are slotway's: its key is max-clients"),
     ("timeout", "clients are slotway's, the nodes would close its connections"),
+    ("maxmemory-clients", "clients are slotway's, the nodes would close its connections"),
+    ("client-output-buffer-limit", "clients are slotway's, the nodes would close its connections"),
+    ("client-query-buffer-limit", "clients are slotway's, the nodes would close its connections"),
+    ("proto-max-bulk-len", "clients are slotway's: its key is bulk-bytes-max"),
 ];
 
 /// DEBUG.
@@ -87,8 +90,8 @@ async fn at_owner(operation: &Operation, key: &[u8]) -> Result<Vec<u8>, Failure>
     let until = operation.worker.clock.tick().saturating_add(operation.worker.limits.owner_wait);
     loop {
         let node = operation.owner(slot).await?;
-        let owns = operation.push_each(&[node], CLUSTER_NODES, 1).await.pop();
-        let owns = owns.and_then(|(_, answer)| OwnWord::parse(answer.ok()?.first()?));
+        let owns = operation.push_each(&[node], operation.own_word_request(), 1).await.pop();
+        let owns = owns.and_then(|(_, answer)| operation.own_word(node, answer.ok()?.first()?));
         if owns.is_some_and(|word| word.owns(slot)) {
             let answer = operation.push_each(&[node], operation.request.bytes(), 1).await.pop();
             let mut frames = answer.map_or(Ok(Vec::new()), |(_, answer)| answer).map_err(ProxyError::from)?;

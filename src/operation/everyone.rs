@@ -2,7 +2,6 @@
 //! the nodes by name. Operations of this kind see to `request-deadline` themselves, for the session's own
 //! deadline could not say which nodes were reached.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,8 +9,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Operation, administration, broadcast, flush, keyspace, latency, scan, scripts};
-use crate::backend::call::CallError;
+use super::{Operation, administration, broadcast, flush, keyspace, latency, scan, scripts, slot_keys};
+use crate::backend::call::{CallError, Room};
 use crate::backend::lane::Lane;
 use crate::backend::ticket::NO_SLOT;
 use crate::error::{Executed, ProxyError};
@@ -140,6 +139,8 @@ pub enum EveryoneKind {
     Kill,
     /// FUNCTION STATS.
     FunctionStats,
+    /// CLUSTER COUNTKEYSINSLOT, CLUSTER GETKEYSINSLOT.
+    SlotKeys,
 }
 
 /// Runs an operation that asks several nodes.
@@ -168,6 +169,7 @@ pub(super) async fn run(operation: &Operation, kind: EveryoneKind) -> Result<Vec
         Kind::ScriptFlush => scripts::flush(operation).await,
         Kind::Kill => scripts::kill(operation).await,
         Kind::FunctionStats => scripts::stats(operation).await,
+        Kind::SlotKeys => slot_keys::slot_keys(operation).await,
     };
     result.or_else(Failure::reply)
 }
@@ -229,18 +231,19 @@ impl Operation {
             let mut inner = self.session.inner();
             nodes.iter().for_each(|&node| inner.written.add(NO_SLOT, node, &self.worker.losses));
         }
-        let room = Rc::new(Cell::new(self.worker.limits.merge_reply_bytes));
+        let room = Room::new(self.worker.limits.merge_reply_bytes, &self.worker.budget);
         let send = |lane: Result<Rc<Lane>, CallError>| {
             lane?.call_sharing(&self.worker, push, frames, &room).ok_or(CallError::QueueFull)
         };
         let calls: Vec<_> = nodes.iter().copied().zip(lanes.into_iter().map(send)).collect();
         let mut answers = Vec::with_capacity(calls.len());
-        for (node, call) in calls {
+        // A call is kept to the end: what it holds is charged as long.
+        for (node, call) in &calls {
             let answer = match call {
                 Ok(call) => timeout_at(deadline, call.frames()).await.unwrap_or(Err(CallError::Late)),
-                Err(error) => Err(error),
+                Err(error) => Err(*error),
             };
-            answers.push((node, answer));
+            answers.push((*node, answer));
         }
         answers
     }

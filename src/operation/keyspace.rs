@@ -26,8 +26,7 @@ pub(super) async fn dbsize(operation: &Operation) -> Result<Vec<u8>, Failure> {
 pub(super) async fn keys(operation: &Operation) -> Result<Vec<u8>, Failure> {
     let request = operation.request.bytes();
     let mut heard = operation.hear(request).await?;
-    let mut held = Held { operation, bytes: 0 };
-    held.charge(&heard);
+    let held = operation.worker.budget.hold(size(&heard));
     let moving = |heard: &[Heard]| heard.iter().any(|heard| !heard.word.leaving.is_empty());
     let mut moved = moving(&heard);
     // A key on its way may have come to a node that had answered, from one that had not: those that own more
@@ -40,30 +39,14 @@ pub(super) async fn keys(operation: &Operation) -> Result<Vec<u8>, Failure> {
     moved |= gained || moving(&now);
     if moved {
         let again = operation.hear(request).await?;
-        held.charge(&again);
+        held.add(size(&again));
         heard.extend(again);
     }
     merge(operation, heard.into_iter().map(|heard| heard.reply), moved)
 }
 
-/// Replies held until they are merged, as far as `max-memory` is concerned.
-struct Held<'a> {
-    operation: &'a Operation,
-    bytes: usize,
-}
-
-impl Held<'_> {
-    fn charge(&mut self, heard: &[Heard]) {
-        let more: usize = heard.iter().map(|heard| heard.reply.len()).sum();
-        self.operation.worker.budget.charge(0, more);
-        self.bytes += more;
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.operation.worker.budget.charge(self.bytes, 0);
-    }
+fn size(heard: &[Heard]) -> usize {
+    heard.iter().map(|heard| heard.reply.len()).sum()
 }
 
 /// One array of several; each element once if `distinct`.

@@ -34,8 +34,10 @@ mod latency;
 mod leaving;
 mod memory;
 pub mod monitor;
+pub mod ping;
 mod scan;
 mod scripts;
+mod slot_keys;
 mod timeout;
 mod tree;
 mod visit;
@@ -53,6 +55,7 @@ use crate::session::pending::CellState;
 use crate::session::state::{Resp, SessionMode};
 use crate::session::{OTHER_LANE, Session, SessionInner};
 use crate::worker::WorkerContext;
+use crate::worker::budget::Held;
 use crate::worker::outgoing::LARGE;
 
 /// Which operation a command is; `operation = "…"` in `overrides.toml`.
@@ -61,12 +64,16 @@ use crate::worker::outgoing::LARGE;
 pub enum OperationKind {
     /// INFO, where it shows something of the nodes' data.
     Info,
+    /// PING, while scripts without keys run.
+    Ping,
     /// WATCH.
     Watch,
     /// UNWATCH, after a WATCH.
     Unwatch,
     /// EXEC, after a WATCH.
     Exec,
+    /// EXEC of `dedicated-request-bytes` and more, without a WATCH.
+    ExecLarge,
     /// Waits for data in one slot: BLPOP and its kind, XREAD BLOCK, learned commands flagged `blocking`.
     Block,
     /// WAIT and WAITAOF.
@@ -79,6 +86,8 @@ pub enum OperationKind {
     AskKeys,
     /// SUBSCRIBE and its like, where a node has to be asked.
     Subscribe,
+    /// UNSUBSCRIBE and its like, where nodes have to be told.
+    Unsubscribe,
     /// PUBSUB.
     Pubsub,
     /// What concerns all keys, or all nodes.
@@ -90,18 +99,28 @@ impl OperationKind {
     /// How such a command is handled, for the table of commands.
     pub fn words(self) -> &'static str {
         match self {
-            Self::Everyone(_) | Self::Info | Self::Pubsub | Self::Monitor => "all shards",
-            Self::Subscribe => "shared subscription",
+            Self::Everyone(_) | Self::Info | Self::Ping | Self::Pubsub | Self::Monitor => "all shards",
+            Self::Subscribe | Self::Unsubscribe => "shared subscription",
             Self::AskKeys => "route by key, asked for",
-            Self::Watch | Self::Unwatch | Self::Exec | Self::Block | Self::Wait | Self::Tracking => {
-                "dedicated connection"
-            }
+            Self::Watch
+            | Self::Unwatch
+            | Self::Exec
+            | Self::ExecLarge
+            | Self::Block
+            | Self::Wait
+            | Self::Tracking => "dedicated connection",
         }
     }
 
     /// True for what does not wait inside a transaction, and goes to the owner of its keys like any command.
     pub fn is_routed_in_transaction(self) -> bool {
         self.waits()
+    }
+
+    /// True for what has an answer whatever nodes do, and a bound of its own for how long it asks them:
+    /// `request-deadline` never ends it.
+    fn is_timeless(self) -> bool {
+        matches!(self, Self::Ping | Self::Unsubscribe)
     }
 
     /// True for what waits at nodes as long as its client wants, and ends when its client is gone.
@@ -131,6 +150,12 @@ impl OwnedRequest {
     /// The request as an array.
     pub fn bytes(&self) -> &Bytes {
         &self.frame
+    }
+
+    /// Bytes held.
+    pub fn footprint(&self) -> usize {
+        let spans = if self.spans.spilled() { self.spans.capacity() * size_of::<Span>() } else { 0 };
+        self.frame.len() + spans
     }
 }
 
@@ -172,6 +197,7 @@ pub struct Operation {
     pub arrived: u64,
     seq: u32,
     progress: Rc<Progress>,
+    _held: Held,
 }
 
 /// Gives the request a cell and begins its operation.
@@ -185,7 +211,7 @@ pub fn start(
     session.watch();
     let seq = inner.pending.push(class, NO_SLOT, session.worker().clock.now(), CellState::Waiting);
     inner.epoch = OTHER_LANE;
-    let progress = Rc::new(Progress::default());
+    let progress = Rc::new(Progress { timeless: Cell::new(kind.is_timeless()), ..Progress::default() });
     let operation = Operation {
         worker: Rc::clone(session.worker()),
         session: Rc::clone(session),
@@ -195,6 +221,7 @@ pub fn start(
         arrived: session.worker().clock.now(),
         seq,
         progress: Rc::clone(&progress),
+        _held: session.worker().budget.hold(args.frame().len()),
     };
     let task = tokio::task::spawn_local(run(operation, kind));
     inner.operation =
@@ -210,12 +237,14 @@ async fn run(operation: Operation, kind: OperationKind) {
             Err(error) => Err(error),
         },
         OperationKind::Info => info::info(&operation).await,
+        OperationKind::Ping => ping::ping(&operation).await,
         OperationKind::Watch => watch::watch(&operation).await,
         OperationKind::Unwatch => watch::unwatch(&operation).await,
         OperationKind::Exec => {
             operation.session.inner().distrust_reads();
             watch::exec(&operation).await
         }
+        OperationKind::ExecLarge => return operation.exec_large(),
         OperationKind::Block => {
             if operation.command.is_read_only() {
                 operation.session.inner().distrust_reads();
@@ -224,6 +253,7 @@ async fn run(operation: Operation, kind: OperationKind) {
         }
         OperationKind::Wait => wait::wait(&operation).await,
         OperationKind::Subscribe => crate::pubsub::subscribe::subscribe(&operation).await,
+        OperationKind::Unsubscribe => crate::pubsub::subscribe::unsubscribe(&operation).await,
         OperationKind::Pubsub => crate::pubsub::inspect::pubsub(&operation).await,
         OperationKind::Monitor => monitor::monitor(&operation).await,
         OperationKind::Tracking => crate::tracking::switch(&operation).await,
@@ -295,6 +325,22 @@ impl Operation {
         self.worker.send(Parcel { errand, bytes: self.request.frame, aim: Aim::Table });
     }
 
+    /// Sends a large transaction on a connection of its own; the operation is over.
+    fn exec_large(self) {
+        let mut inner = self.session.inner();
+        inner.operation = None;
+        let Some(push) = inner.push.take() else { return };
+        if let Some(cell) = inner.pending.cell(self.seq) {
+            cell.slot = push.slot;
+        }
+        if let Some(completion) = push.completion {
+            inner.pending.complete_later(self.seq, completion);
+        }
+        let mut errand = Errand::new(&self.session, self.seq, push.slot, self.command, self.resp);
+        errand.before = push.commands + 1;
+        self.worker.send_dedicated(&mut inner, errand, push.bytes);
+    }
+
     /// Answers the client.
     fn finish(self, reply: Result<Vec<u8>, ProxyError>) {
         let frame = reply.unwrap_or_else(|error| {
@@ -333,6 +379,7 @@ impl SessionInner {
     /// Ends the operation of request `seq`, if it is one: whether it may have had an effect.
     pub fn end_operation(&mut self, seq: u32) -> Option<bool> {
         let running = self.operation.take_if(|running| running.seq == seq)?;
+        self.push = None;
         running.abort.abort();
         if running.waits {
             self.settle_mode();

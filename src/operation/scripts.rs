@@ -135,13 +135,11 @@ async fn over_lines(operation: &Operation) -> Result<Vec<(NodeId, Result<Bytes, 
             (std::rc::Rc::clone(&operation.worker), operation.resp, operation.request.bytes().clone());
         asked.spawn_local(async move {
             let ask = async {
-                let mut line = worker.check_out(node, resp).await.map_err(|error| match error {
+                let mut line = worker.spare_line(node, resp).await.map_err(|error| match error {
                     LineError::Full => CallError::QueueFull,
                     LineError::Connect(_) | LineError::Gone => CallError::NoNode,
                 })?;
-                let reply = line.ask(&request).await.map_err(|_| CallError::Lost)?;
-                worker.give_back(line);
-                Ok(reply)
+                line.ask(&request).await.map_err(|_| CallError::Lost)
             };
             (node, timeout_at(deadline, ask).await.unwrap_or(Err(CallError::Late)))
         });

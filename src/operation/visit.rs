@@ -71,6 +71,7 @@ impl Operation {
     /// Sends `push` and waits for its last reply. The line is of no more use unless that came.
     pub async fn visit(&self, line: &mut Line, push: &[u8], stay: &Stay) -> Visit {
         let mut before = Vec::with_capacity(stay.before);
+        let _held = self.worker.budget.hold(push.len());
         self.mark_sent();
         let end = match line.send(push).await {
             Ok(()) => self.wait_at(line, &mut before, stay).await,

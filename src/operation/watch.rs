@@ -5,13 +5,16 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::Operation;
 use crate::backend::line::{Line, LineError};
 use crate::backend::ticket::NO_SLOT;
 use crate::error::ProxyError;
 use crate::reply::redirect::{self, Redirect};
+use crate::session::exec::Push;
 use crate::session::route::slot_of_keys;
-use crate::session::transaction::{Push, Watch, null_array};
+use crate::session::transaction::{Watch, null_array};
 use crate::topology::{Event, Trigger};
 use crate::worker::WorkerContext;
 
@@ -89,26 +92,51 @@ pub async fn unwatch(operation: &Operation) -> Result<Vec<u8>, ProxyError> {
 
 /// EXEC after WATCH.
 pub async fn exec(operation: &Operation) -> Result<Vec<u8>, ProxyError> {
-    let (watch, push) = {
+    let (watch, sent) = {
         let mut inner = operation.session.inner();
-        (inner.watch.take(), inner.push.take())
+        (inner.watch.take(), inner.push.as_deref().map(Sent::of))
     };
-    let (Some(watch), Some(push)) = (watch, push) else { return Err(ProxyError::BadReply) };
+    let (Some(watch), Some(sent)) = (watch, sent) else { return Err(ProxyError::BadReply) };
+    let reply = exec_at(operation, *watch, &sent).await;
+    let mut inner = operation.session.inner();
+    let push = inner.push.take();
+    let frame = reply?;
+    let completion = push.and_then(|push| push.completion);
+    let whole = completion.and_then(|completion| completion.complete(&mut inner.client, &frame));
+    Ok(whole.unwrap_or(frame))
+}
+
+/// What of a transaction is sent; the session keeps the rest of it, and answers for its bytes.
+struct Sent {
+    bytes: Bytes,
+    commands: u32,
+    slot: u16,
+    scripts: bool,
+}
+
+impl Sent {
+    fn of(push: &Push) -> Self {
+        Self { bytes: push.bytes.clone(), commands: push.commands, slot: push.slot, scripts: push.scripts }
+    }
+}
+
+/// The reply to the transaction; null where nobody can say whether a key was changed.
+async fn exec_at(operation: &Operation, watch: Watch, sent: &Sent) -> Result<Vec<u8>, ProxyError> {
     let mut null = Vec::new();
     null_array(&mut null, operation.resp);
-    let (Watch { line, slot }, worker) = (*watch, &operation.worker);
+    let (Watch { line, slot }, worker) = (watch, &operation.worker);
     let Some(mut line) = line else { return Ok(null) };
     let owner = worker.table.borrow().primary(slot);
     if owner != Some(line.node) || line.resp != operation.resp {
         clean_later(worker, line);
         return Ok(null);
     }
-    if push.slot != NO_SLOT && push.slot != slot {
+    if sent.slot != NO_SLOT && sent.slot != slot {
         clean_later(worker, line);
         return Err(ProxyError::CrossSlot);
     }
-    if push.scripts {
-        for load in worker.script_loads(&push.bytes) {
+    if sent.scripts {
+        for load in worker.script_loads(&sent.bytes) {
             if line.ask(&load).await.is_err() {
                 return Ok(null);
             }
@@ -116,15 +144,14 @@ pub async fn exec(operation: &Operation) -> Result<Vec<u8>, ProxyError> {
     }
     operation.mark_sent();
     operation.session.inner().written.add(slot, line.node, &worker.losses);
-    let reply = send(&mut line, &push).await;
-    match reply {
+    match send(&mut line, sent).await {
         Ok(frame) => {
             if redirect::parse(&frame).is_some() {
                 worker.topology.report(Event::Refresh(Trigger::Redirect));
                 return Ok(null);
             }
             worker.give_back(line);
-            Ok(push.splice.and_then(|splice| splice.apply(&frame)).unwrap_or(frame))
+            Ok(frame)
         }
         // Nothing went out as a whole: the node executes no EXEC it has not read.
         Err(Lost::Unsent) => Ok(null),
@@ -138,7 +165,7 @@ enum Lost {
 }
 
 /// The reply to the transaction; where a queued command was redirected, the redirect.
-async fn send(line: &mut Line, push: &Push) -> Result<Vec<u8>, Lost> {
+async fn send(line: &mut Line, push: &Sent) -> Result<Vec<u8>, Lost> {
     if line.is_lost() {
         return Err(Lost::Unsent);
     }

@@ -9,17 +9,24 @@ use crate::protocol::reply::array_elements;
 pub struct Splice {
     total: usize,
     own: Vec<(usize, Vec<u8>)>,
+    bytes: usize,
 }
 
 impl Splice {
     /// For a transaction of `total` commands.
     pub fn new(total: usize) -> Self {
-        Self { total, own: Vec::new() }
+        Self { total, own: Vec::new(), bytes: 0 }
     }
 
     /// The reply to command `index`; to be added in order.
     pub fn add(&mut self, index: usize, frame: Vec<u8>) {
+        self.bytes += size_of::<(usize, Vec<u8>)>() + frame.len();
         self.own.push((index, frame));
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// True when all replies come from the node.

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use crate::reply::merge::Merge;
-use crate::reply::splice::Splice;
+use crate::session::exec::Completion;
 use crate::telemetry::CommandClass;
 
 /// What a cell holds.
@@ -12,8 +12,8 @@ use crate::telemetry::CommandClass;
 pub enum CellState {
     /// Nothing yet: the request is at a node or waits for one.
     Waiting,
-    /// Nothing yet; replies of our own go between the elements of the node's.
-    Splicing(Box<Splice>),
+    /// Nothing yet; a transaction with more to do when it is executed.
+    Completing(Box<Completion>),
     /// The parts of a split command; complete when none is left.
     Merging(Box<Merge>),
     /// A whole reply, at this place of the stash.
@@ -51,7 +51,7 @@ impl Cell {
     /// True while a node still owes something.
     pub fn is_open(&self) -> bool {
         match &self.state {
-            CellState::Waiting | CellState::Splicing(_) | CellState::Flowing => true,
+            CellState::Waiting | CellState::Completing(_) | CellState::Flowing => true,
             CellState::Merging(merge) => !merge.is_complete(),
             CellState::Stashed { .. } | CellState::Large(_) => false,
         }

@@ -25,7 +25,7 @@ impl Session {
             None => pending.answer(errand.seq, frame, out, &worker.pool),
             Some(slice) => pending.answer_large(errand.seq, slice, out),
         };
-        if wanted {
+        if wanted || inner.complete_transaction(self, errand, frame) {
             inner.settled_one(self, worker);
         }
     }

@@ -12,6 +12,7 @@ use crate::backend::ticket::Errand;
 use crate::command::SplitKind;
 use crate::reply::merge::Merge;
 use crate::router::split::SplitPlan;
+use crate::session::exec::Completion;
 use crate::session::state::Replies;
 use crate::telemetry::CommandClass;
 use crate::worker::outgoing::{LARGE, Outgoing};
@@ -112,7 +113,7 @@ impl Pending {
         let front = seq == self.first;
         let Some(cell) = self.cells.get_mut(seq.wrapping_sub(self.first) as usize) else { return false };
         if !matches!(cell.state, CellState::Waiting) {
-            return self.answer_spliced(seq, frame, out, pool);
+            return false;
         }
         if front {
             if cell.frames > 0 {
@@ -129,27 +130,36 @@ impl Pending {
         true
     }
 
+    /// More is to be done when request `seq`, a transaction that waits, is executed.
     #[cold]
-    fn answer_spliced(&mut self, seq: u32, frame: &[u8], out: &mut Outgoing, pool: &BufferPool) -> bool {
-        let Some(cell) = self.cell(seq) else { return false };
-        let CellState::Splicing(splice) = &cell.state else { return false };
-        let whole = splice.apply(frame);
-        cell.state = CellState::Waiting;
-        self.answer(seq, whole.as_deref().unwrap_or(frame), out, pool)
+    pub fn complete_later(&mut self, seq: u32, completion: Box<Completion>) {
+        let bytes = completion.bytes();
+        if let Some(cell) = self.cell(seq) {
+            cell.state = CellState::Completing(completion);
+            self.held_bytes += bytes;
+        }
+    }
+
+    /// What is to be done for request `seq`, which only waits for its reply then.
+    #[cold]
+    pub fn completion(&mut self, seq: u32) -> Option<Completion> {
+        let cell = self.cell(seq)?;
+        if !matches!(cell.state, CellState::Completing(_)) {
+            return None;
+        }
+        let CellState::Completing(completion) = std::mem::replace(&mut cell.state, CellState::Waiting) else {
+            return None;
+        };
+        self.held_bytes -= completion.bytes();
+        Some(*completion)
     }
 
     /// As `answer`, for a reply that need not be copied.
-    pub fn answer_large(&mut self, seq: u32, mut frame: Bytes, out: &mut Outgoing) -> bool {
+    pub fn answer_large(&mut self, seq: u32, frame: Bytes, out: &mut Outgoing) -> bool {
         let front = self.is_front(seq);
         let Some(cell) = self.cell(seq) else { return false };
-        match &cell.state {
-            CellState::Waiting => {}
-            CellState::Splicing(splice) => {
-                if let Some(whole) = splice.apply(&frame) {
-                    frame = whole.into();
-                }
-            }
-            _ => return false,
+        if !matches!(cell.state, CellState::Waiting) {
+            return false;
         }
         let wanted = cell.frames > 0;
         self.open -= 1;
@@ -187,7 +197,8 @@ impl Pending {
     pub fn settle(&mut self, seq: u32, frame: &[u8]) -> bool {
         let Some(cell) = self.cell(seq) else { return false };
         let dropped = match &cell.state {
-            CellState::Waiting | CellState::Splicing(_) => 0,
+            CellState::Waiting => 0,
+            CellState::Completing(completion) => completion.bytes(),
             CellState::Merging(merge) if !merge.is_complete() => merge.bytes(),
             _ => return false,
         };
@@ -334,7 +345,7 @@ impl Pending {
     pub fn set_held(&mut self, errand: &Errand, held: bool) -> bool {
         let Some(cell) = self.cell(errand.seq) else { return false };
         match &mut cell.state {
-            CellState::Waiting | CellState::Splicing(_) => {
+            CellState::Waiting | CellState::Completing(_) => {
                 cell.held = held;
                 true
             }
@@ -349,7 +360,7 @@ impl Pending {
     /// True when the request (or part) has no part of its reply yet.
     pub fn wants(&mut self, errand: &Errand) -> bool {
         match self.cell(errand.seq).map(|cell| &cell.state) {
-            Some(CellState::Waiting | CellState::Splicing(_)) => !errand.split,
+            Some(CellState::Waiting | CellState::Completing(_)) => !errand.split,
             Some(CellState::Merging(merge)) => errand.split && merge.wants(errand.part),
             _ => false,
         }
@@ -359,7 +370,7 @@ impl Pending {
     pub fn each_slot_at_node(&self, mut each: impl FnMut(u16)) {
         for cell in &self.cells {
             match &cell.state {
-                CellState::Waiting | CellState::Splicing(_) | CellState::Flowing if !cell.held => {
+                CellState::Waiting | CellState::Completing(_) | CellState::Flowing if !cell.held => {
                     each(cell.slot)
                 }
                 CellState::Merging(merge) => merge.slots_at_node().for_each(&mut each),

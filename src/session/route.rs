@@ -11,10 +11,9 @@ use crate::command::{Command, KeyRule, SplitKind, find_keys};
 use crate::error::ProxyError;
 use crate::protocol::request::Args;
 use crate::reply::merge::Merge;
-use crate::router::slot::slot_of;
+use crate::router::slot::KeySlots;
 use crate::router::split::{PartBytes, Split, split as split_keys};
 use crate::telemetry::CommandClass;
-use crate::topology::table::SLOTS;
 
 /// Sends a request on as it is, if all its keys share a slot.
 #[inline]
@@ -26,7 +25,7 @@ pub fn route(
     args: &Args<'_>,
 ) {
     let slot = match command.key_rule {
-        KeyRule::First => slot_of(args.at(1)),
+        KeyRule::First => session.worker().limits.key_slots.of(args.at(1)),
         _ => match slot_of_keys(session, command, args) {
             Ok(slot) => {
                 if command.class == CommandClass::Script {
@@ -79,26 +78,21 @@ pub fn slot_of_keys(
     command: &'static Command,
     args: &Args<'_>,
 ) -> Result<u16, CrossSlot> {
-    if command.key_rule == KeyRule::Slot {
-        // What is no slot gets Redis' own error, from any node.
-        let slot = std::str::from_utf8(args.at(2)).ok().and_then(|text| text.parse::<u16>().ok());
-        return Ok(slot.filter(|&slot| usize::from(slot) < SLOTS).unwrap_or(NO_SLOT));
-    }
     let mut keys = session.worker().key_indexes.borrow_mut();
     keys.clear();
     if find_keys(command, args, &mut keys).is_err() {
         // No keys, or arguments that no node accepts: any node gives the right answer.
         return Ok(NO_SLOT);
     }
-    common_slot(keys.iter().map(|&index| args.at(index as usize)))
+    common_slot(session.worker().limits.key_slots, keys.iter().map(|&index| args.at(index as usize)))
 }
 
 /// The slot all these keys share; [`NO_SLOT`] without any.
 ///
 /// # Errors
 /// They lie in several.
-pub fn common_slot<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Result<u16, CrossSlot> {
-    let mut slots = keys.map(slot_of);
+pub fn common_slot<'a>(key_slots: KeySlots, keys: impl Iterator<Item = &'a [u8]>) -> Result<u16, CrossSlot> {
+    let mut slots = keys.map(|key| key_slots.of(key));
     let Some(first) = slots.next() else { return Ok(NO_SLOT) };
     if slots.all(|slot| slot == first) { Ok(first) } else { Err(CrossSlot) }
 }
@@ -113,6 +107,9 @@ pub fn split(
 ) {
     let worker = session.worker();
     let step = if kind == SplitKind::AllOk { 2 } else { 1 };
+    if worker.limits.key_slots == KeySlots::One {
+        return forward(session, inner, command, frame, (worker.limits.key_slots.of(args.at(1)), false));
+    }
     let plan = match split_keys(args, step) {
         Split::OneSlot(slot) => return forward(session, inner, command, frame, (slot, false)),
         Split::Parts(_) if !worker.limits.multi_key_split => {
@@ -123,10 +120,22 @@ pub fn split(
     let merge = Merge::new(kind, Rc::clone(&plan), !command.is_read_only(), worker.limits.merge_reply_bytes);
     let seq = inner.expect(session, command, NO_SLOT, CellState::Merging(Box::new(merge)));
     let name = crate::router::split::name(args);
+    let alone = frame.bytes.len() >= worker.limits.dedicated_request;
+    let mut large = Vec::new();
     for (part, part_plan) in plan.parts().iter().enumerate() {
         let errand = Errand::new(session, seq, NO_SLOT, command, inner.client.resp);
         let errand = errand.part(part as u16, part_plan.slot);
         let bytes = PartBytes::new(*args, name, &plan, part, step);
-        worker.send_new(inner, errand, None, bytes.len(), |run| bytes.write(run));
+        if alone {
+            let mut whole = Vec::with_capacity(bytes.len());
+            bytes.write(&mut whole);
+            large.push((errand, whole.into()));
+        } else {
+            worker.send_new(inner, errand, None, bytes.len(), |run| bytes.write(run));
+        }
+    }
+    if alone {
+        worker.send_parts_dedicated(inner, large);
+        inner.epoch = OTHER_LANE;
     }
 }

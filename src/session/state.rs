@@ -63,6 +63,15 @@ pub struct ClientSettings {
     pub read_only: bool,
 }
 
+/// What commands inside a transaction can change about their client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changeable {
+    names: Option<Box<ClientNames>>,
+    settings: ClientSettings,
+    /// CLIENT CACHING.
+    caching: Option<bool>,
+}
+
 /// Identity and settings of one client connection.
 #[derive(Debug)]
 pub struct ClientState {
@@ -96,8 +105,27 @@ pub struct ClientState {
     pub last_active_ms: u64,
 }
 
+impl ClientState {
+    /// What commands inside a transaction can change.
+    pub fn changeable(&self) -> Changeable {
+        Changeable {
+            names: self.names.clone(),
+            settings: self.settings,
+            caching: self.tracking.as_ref().and_then(|tracking| tracking.caching),
+        }
+    }
+
+    /// Puts it in force.
+    pub fn change(&mut self, Changeable { names, settings, caching }: Changeable) {
+        (self.names, self.settings) = (names, settings);
+        if let Some(tracking) = &mut self.tracking {
+            tracking.caching = caching;
+        }
+    }
+}
+
 /// Names a client gave itself. Each is printable ASCII without spaces.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct ClientNames {
     /// CLIENT SETNAME.
     pub name: String,

@@ -226,3 +226,25 @@ fn half_a_request_keeps_no_much_larger_buffer() {
         assert_eq!(session.inner().pending.len(), 2);
     });
 }
+
+#[test]
+fn what_a_transaction_holds_is_charged() {
+    run(async {
+        let worker = worker(|_| {});
+        let (session, _peer) = client(&worker);
+        let echo = [&b"*2\r\n$4\r\nECHO\r\n$10000\r\n"[..], &[b'x'; 10_000], b"\r\n"].concat();
+        take(&session, b"*1\r\n$5\r\nMULTI\r\n");
+        for queued in 1..=3 {
+            take(&session, &echo);
+            assert!(session.inner().charged > queued * 10_000, "{}", session.inner().charged);
+        }
+        // No node is known: our replies wait with the push.
+        take(&session, b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n");
+        take(&session, b"*1\r\n$4\r\nEXEC\r\n");
+        assert!(session.inner().transaction.is_none());
+        assert!(session.inner().footprint() > 30_000, "{}", session.inner().footprint());
+        let seq = session.inner().pending.iter().last().unwrap().0;
+        assert!(session.inner().pending.settle(seq, b"-ERR deadline\r\n"));
+        assert!(session.inner().pending.bytes() < 1_000);
+    });
+}

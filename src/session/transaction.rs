@@ -1,37 +1,27 @@
-//! MULTI, EXEC, DISCARD: a transaction is queued here and leaves as one contiguous push at EXEC, on the shared
-//! lane, so that it costs no connection of its own; only one that follows a WATCH goes over the line that
-//! watches (`operation/watch.rs`). Owns the queue. A command is judged when it is queued, as Redis does; what
-//! only the node can judge comes back from EXEC as EXECABORT.
+//! MULTI, DISCARD, and what is queued in between; EXEC takes it from here (`exec.rs`). Owns the queue, and its
+//! bounds: bytes and commands, be they for a node or for slotway itself. A command is judged when it is queued, as
+//! Redis does; what only the node can judge comes back from EXEC as EXECABORT.
 
 use std::rc::Rc;
 
-use bytes::Bytes;
 use serde::Deserialize;
 
 use super::dispatch::Frame;
 use super::learned::Told;
-use super::pending::CellState;
 use super::state::{Resp, SessionMode};
 use super::{Session, SessionInner, local};
 use crate::backend::line::Line;
-use crate::backend::ticket::{Errand, NO_SLOT};
+use crate::backend::ticket::NO_SLOT;
 use crate::command::{Command, CommandClass, Flags, Handling, LocalCommand};
 use crate::error::ProxyError;
 use crate::operation::{self, OperationKind, OwnedRequest};
 use crate::protocol::encode;
 use crate::protocol::request::Args;
 use crate::pubsub::{Act, Kind};
-use crate::reply::splice::Splice;
-use crate::router::slot::slot_of;
+use crate::worker::limits::WorkerLimits;
 
 /// MULTI as a request; every transaction begins with it.
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
-/// EXEC as a request; every transaction ends with it.
-const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
-
-/// What EXEC says after an error in the queue (Redis' words).
-const ABORTED: &str = "EXECABORT Transaction discarded because of previous errors.";
-
 /// The commands of a transaction; `transaction = "…"` in `overrides.toml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -46,7 +36,7 @@ pub enum TransactionCommand {
 
 /// One queued command.
 #[derive(Debug)]
-enum Queued {
+pub(super) enum Queued {
     /// Stands in the push.
     Sent,
     /// Answered by us when EXEC comes.
@@ -58,13 +48,15 @@ enum Queued {
 /// What was queued since MULTI.
 #[derive(Debug)]
 pub struct Transaction {
-    push: Vec<u8>,
-    queued: Vec<Queued>,
-    sent: u32,
-    slot: u16,
-    scripts: bool,
-    failed: bool,
+    pub(super) push: Vec<u8>,
+    pub(super) queued: Vec<Queued>,
+    pub(super) sent: u32,
+    pub(super) slot: u16,
+    pub(super) scripts: bool,
+    pub(super) failed: bool,
     may_replicate: bool,
+    /// Bytes of the commands that slotway answers itself.
+    kept: usize,
 }
 
 /// Keys a client watches, and the line that does.
@@ -74,21 +66,6 @@ pub struct Watch {
     pub line: Option<Line>,
     /// The slot of the keys.
     pub slot: u16,
-}
-
-/// A transaction ready to be sent.
-#[derive(Debug)]
-pub struct Push {
-    /// MULTI, the commands, EXEC.
-    pub bytes: Bytes,
-    /// Commands in it.
-    pub commands: u32,
-    /// Slot of its keys, or [`NO_SLOT`].
-    pub slot: u16,
-    /// Among them are EVAL or EVALSHA.
-    pub scripts: bool,
-    /// What of the reply is made here.
-    pub splice: Option<Box<Splice>>,
 }
 
 impl Transaction {
@@ -101,6 +78,7 @@ impl Transaction {
             scripts: false,
             failed: false,
             may_replicate: false,
+            kept: 0,
         }
     }
 
@@ -116,7 +94,12 @@ impl Transaction {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.push.capacity() + self.queued.len() * size_of::<Queued>()
+        self.push.capacity() + self.kept + self.queued.len() * size_of::<Queued>()
+    }
+
+    /// True when a request of `len` bytes does not fit any more.
+    fn is_full(&self, len: usize, limits: &WorkerLimits) -> bool {
+        self.bytes() + len > limits.transaction_bytes || self.queued.len() >= limits.transaction_commands
     }
 }
 
@@ -150,7 +133,7 @@ pub fn handle(
             operation::start(session, inner, (command, OperationKind::Unwatch), args);
         }
         TransactionCommand::Exec => match inner.take_transaction() {
-            Some(transaction) => exec(session, inner, command, *transaction, args),
+            Some(transaction) => super::exec::exec(session, inner, command, *transaction, args),
             None => inner.reply_text(session, "ERR EXEC without MULTI"),
         },
         TransactionCommand::Discard => match inner.take_transaction() {
@@ -171,21 +154,25 @@ pub fn queue(
     frame: Frame<'_>,
     args: &Args<'_>,
 ) {
-    match judge(session, command, args) {
-        Ok((Queued::Sent, slot)) => {
-            let limits = &session.worker().limits;
-            let Some(transaction) = &mut inner.transaction else { return };
-            if slot != NO_SLOT && transaction.slot != NO_SLOT && transaction.slot != slot {
-                return inner.refuse_queued_error(session, ProxyError::CrossSlot);
-            }
-            if transaction.bytes() + frame.bytes.len() > limits.transaction_bytes
-                || transaction.queued.len() >= limits.transaction_commands
-            {
-                return inner.refuse_queued_error(session, ProxyError::TransactionTooLarge);
-            }
-            if slot != NO_SLOT {
-                transaction.slot = slot;
-            }
+    // Before anything of it is kept.
+    let limits = &session.worker().limits;
+    if inner.transaction.as_ref().is_none_or(|transaction| transaction.is_full(frame.bytes.len(), limits)) {
+        return inner.refuse_queued_error(session, ProxyError::TransactionTooLarge);
+    }
+    let (queued, slot) = match judge(session, command, args) {
+        Ok(judged) => judged,
+        Err(Refused::Text(text)) => return inner.refuse_queued(session, &text),
+        Err(Refused::CrossSlot) => return inner.refuse_queued_error(session, ProxyError::CrossSlot),
+    };
+    let Some(transaction) = &mut inner.transaction else { return };
+    if slot != NO_SLOT && transaction.slot != NO_SLOT && transaction.slot != slot {
+        return inner.refuse_queued_error(session, ProxyError::CrossSlot);
+    }
+    if slot != NO_SLOT {
+        transaction.slot = slot;
+    }
+    match &queued {
+        Queued::Sent => {
             if command.class == CommandClass::Script {
                 transaction.scripts = true;
                 super::script::prepare_queued(session, command, args);
@@ -193,19 +180,11 @@ pub fn queue(
             transaction.push.extend_from_slice(frame.bytes);
             transaction.sent += 1;
             transaction.may_replicate |= command.may_replicate();
-            transaction.queued.push(Queued::Sent);
         }
-        Ok((queued, _)) => {
-            let limits = &session.worker().limits;
-            let Some(transaction) = &mut inner.transaction else { return };
-            if transaction.queued.len() >= limits.transaction_commands {
-                return inner.refuse_queued_error(session, ProxyError::TransactionTooLarge);
-            }
-            transaction.queued.push(queued);
-        }
-        Err(Refused::Text(text)) => return inner.refuse_queued(session, &text),
-        Err(Refused::CrossSlot) => return inner.refuse_queued_error(session, ProxyError::CrossSlot),
+        Queued::Local(_, request) => transaction.kept += request.footprint(),
+        Queued::Nothing => {}
     }
+    transaction.queued.push(queued);
     inner.charge(&session.worker().budget);
     inner.reply(session, command.class, b"+QUEUED\r\n");
 }
@@ -245,7 +224,7 @@ fn judge(
         Handling::PubSub(what) => match what.act() {
             // The node it goes to tells all others.
             Act::Publish(Kind::Channel | Kind::Pattern) => Ok((Queued::Sent, NO_SLOT)),
-            Act::Publish(Kind::Shard) => Ok((Queued::Sent, slot_of(args.at(1)))),
+            Act::Publish(Kind::Shard) => Ok((Queued::Sent, session.worker().limits.key_slots.of(args.at(1)))),
             Act::Join(_) | Act::Leave(_) => Err(not_here("subscriptions are slotway's own")),
         },
         Handling::Route | Handling::Split(_) | Handling::Operation(_) => {
@@ -254,71 +233,6 @@ fn judge(
                 Err(_) => Err(Refused::CrossSlot),
             }
         }
-    }
-}
-
-/// Sends the transaction, or says why not.
-fn exec(
-    session: &Rc<Session>,
-    inner: &mut SessionInner,
-    command: &'static Command,
-    transaction: Transaction,
-    args: &Args<'_>,
-) {
-    if transaction.failed {
-        inner.unwatch(session);
-        return inner.reply_text(session, ABORTED);
-    }
-    let push = ready(session, inner, transaction);
-    if inner.watch.is_some() {
-        inner.push = Some(Box::new(push));
-        return operation::start(session, inner, (command, OperationKind::Exec), args);
-    }
-    if push.commands == 0 {
-        let mut frame = b"*0\r\n".to_vec();
-        if let Some(splice) = &push.splice {
-            frame = splice.apply(&frame).unwrap_or(frame);
-        }
-        return inner.reply(session, command.class, &frame);
-    }
-    send(session, inner, command, push);
-}
-
-/// Sends a transaction on the shared lane.
-fn send(session: &Rc<Session>, inner: &mut SessionInner, command: &'static Command, push: Push) {
-    let state = push.splice.map_or(CellState::Waiting, CellState::Splicing);
-    let seq = inner.expect(session, command, push.slot, state);
-    let mut errand = Errand::new(session, seq, push.slot, command, inner.client.resp);
-    errand.before = push.commands + 1;
-    let worker = session.worker();
-    if push.scripts
-        && let Some(lane) = worker.ready_lane(push.slot, session.id, inner.client.resp)
-    {
-        worker.load_scripts_of(&lane, &errand, &push.bytes);
-    }
-    let len = push.bytes.len();
-    worker.send_new(inner, errand, Some(&push.bytes), len, |run| run.extend_from_slice(&push.bytes));
-}
-
-/// Closes the push, and answers what is ours.
-fn ready(session: &Rc<Session>, inner: &mut SessionInner, mut transaction: Transaction) -> Push {
-    let mut splice = Splice::new(transaction.queued.len());
-    for (index, queued) in transaction.queued.iter().enumerate() {
-        match queued {
-            Queued::Sent => {}
-            Queued::Nothing => splice.add(index, b"+OK\r\n".to_vec()),
-            Queued::Local(local, request) => {
-                splice.add(index, local::answer_queued(session, inner, *local, &request.args()));
-            }
-        }
-    }
-    transaction.push.extend_from_slice(EXEC);
-    Push {
-        bytes: transaction.push.into(),
-        commands: transaction.sent,
-        slot: transaction.slot,
-        scripts: transaction.scripts,
-        splice: (!splice.is_empty()).then(|| Box::new(splice)),
     }
 }
 
@@ -384,9 +298,7 @@ impl SessionInner {
 
 /// The error of EXEC when it was sent with arguments: Redis gives the transaction up.
 pub fn abort_by_arity(session: &Rc<Session>, inner: &mut SessionInner) {
-    if inner.take_transaction().is_some() {
-        inner.unwatch(session);
-    }
+    inner.take_transaction().is_some().then(|| inner.unwatch(session));
 }
 
 /// A null reply as EXEC gives it.

@@ -1,5 +1,5 @@
-//! What the buffers hold in all, against `max-memory`. Sessions report their own as it changes, lanes
-//! and the waiting room are added up at every tick. When the process has reached its ceiling, new work
+//! What the buffers hold in all, against `max-memory`. Sessions and operations report their own as it changes,
+//! lanes and the waiting room are added up at every tick. When the process has reached its ceiling, new work
 //! is refused with an error and unfinished requests are not read on, until it has fallen below.
 
 use std::cell::Cell;
@@ -14,7 +14,7 @@ use crate::telemetry::CloseReason;
 /// One worker's account.
 #[derive(Debug, Default)]
 pub struct Budget {
-    sessions: Cell<usize>,
+    account: Rc<Cell<usize>>,
     full: Cell<bool>,
 }
 
@@ -28,7 +28,40 @@ impl Budget {
     /// A session's buffers changed from `before` to `after` bytes.
     #[inline]
     pub fn charge(&self, before: usize, after: usize) {
-        self.sessions.set((self.sessions.get() + after).saturating_sub(before));
+        self.account.set((self.account.get() + after).saturating_sub(before));
+    }
+
+    /// Charges `bytes` that an operation holds, until the answer is dropped.
+    pub fn hold(&self, bytes: usize) -> Held {
+        let held = Held { account: Rc::clone(&self.account), bytes: Cell::new(0) };
+        held.add(bytes);
+        held
+    }
+}
+
+/// Bytes held outside of sessions and lanes, charged while this lives.
+#[derive(Debug, Default)]
+pub struct Held {
+    account: Rc<Cell<usize>>,
+    bytes: Cell<usize>,
+}
+
+impl Held {
+    /// Another one of the same account, of nothing so far.
+    pub fn another(&self) -> Self {
+        Self { account: Rc::clone(&self.account), bytes: Cell::new(0) }
+    }
+
+    /// So many more.
+    pub fn add(&self, bytes: usize) {
+        self.account.set(self.account.get() + bytes);
+        self.bytes.set(self.bytes.get() + bytes);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.account.set(self.account.get().saturating_sub(self.bytes.get()));
     }
 }
 
@@ -56,7 +89,7 @@ impl WorkerContext {
         let held_by = |lane: &Rc<Lane>| lane.inner().send.kept() + lane.receiving.get() as u64;
         let lanes: u64 = self.lanes.borrow().iter().map(held_by).sum();
         let subscriptions = self.hub.bytes() as u64;
-        let held = self.budget.sessions.get() as u64 + lanes + self.waiting.borrow().bytes() + subscriptions;
+        let held = self.budget.account.get() as u64 + lanes + self.waiting.borrow().bytes() + subscriptions;
         if let Some(me) = self.process.workers.get(self.index) {
             me.memory.store(held, Ordering::Relaxed);
         }
@@ -86,6 +119,7 @@ impl SessionInner {
             + self.partial.as_ref().map_or(0, |partial| partial.buffer.capacity())
             + self.order.as_ref().map_or(0, |order| order.bytes())
             + self.transaction.as_ref().map_or(0, |transaction| transaction.bytes())
+            + self.push.as_ref().map_or(0, |push| push.footprint())
     }
 
     /// Brings the worker's account up to date with this session.

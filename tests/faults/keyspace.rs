@@ -8,7 +8,7 @@ use crate::support::cluster::{RedisCluster, Shape};
 use crate::support::keys::key_in;
 use crate::support::node::{Answer, FakeCluster, Gate};
 use crate::support::proxy::Proxy;
-use crate::support::resp::Value;
+use crate::support::resp::{Value, frame};
 use crate::support::{check, eventually, shared};
 
 /// No failover while a node stands still.
@@ -254,4 +254,46 @@ fn commands_around_a_flush_keep_their_order() {
     let order: Vec<String> =
         fake.seen().iter().map(|seen| seen.name()).filter(|n| n == "SET" || n == "FLUSHALL").collect();
     assert_eq!(order, ["SET", "FLUSHALL", "FLUSHALL", "SET"]);
+}
+
+/// Nodes know no redirect for these two, and answer 0 and nothing for slots of others.
+#[test]
+fn the_keys_of_a_slot_are_counted_and_listed_where_they_are() {
+    need_redis!();
+    let cluster = patient(0);
+    let proxy = Proxy::start(&shared::seeds(&cluster), &[]);
+    let mut client = proxy.client();
+    let slot = cluster.slot_of(0) + 7;
+    let keys: Vec<Vec<u8>> = (0..10).map(|n| key_in(slot, &format!("k{n}")).into_bytes()).collect();
+    keys.iter().for_each(|key| assert!(!client.call(&frame(&[b"SET", key.as_slice(), b"v"])).is_error()));
+    let number = slot.to_string();
+    let mut all = |most: &str| {
+        let count = client.call(&cmd!["CLUSTER", "COUNTKEYSINSLOT", number]);
+        let mut listed: Vec<Vec<u8>> = client
+            .call(&cmd!["CLUSTER", "GETKEYSINSLOT", number, most])
+            .items()
+            .iter()
+            .map(|key| key.bytes().to_vec())
+            .collect();
+        listed.sort();
+        (count, listed)
+    };
+    let mut sorted = keys.clone();
+    sorted.sort();
+    for (from, to) in [(0, 1), (1, 2)] {
+        assert_eq!(all("100"), (Value::Int(10), sorted.clone()));
+        cluster.open_slot(slot, from, to);
+        cluster.move_keys(from, to, &keys[..4]);
+        assert_eq!(all("100"), (Value::Int(10), sorted.clone()), "four of ten have moved");
+        assert_eq!(all("7").1.len(), 7);
+        cluster.move_keys(from, to, &keys[4..]);
+        cluster.close_slot(slot, from, to);
+        assert_eq!(all("100"), (Value::Int(10), sorted.clone()), "nobody has told the proxy of the move");
+    }
+    for words in ["CLUSTER COUNTKEYSINSLOT 16384", "CLUSTER GETKEYSINSLOT x 1", "CLUSTER GETKEYSINSLOT 1 -1"]
+    {
+        let line: Vec<&[u8]> = words.split(' ').map(str::as_bytes).collect();
+        let expected = cluster.client(0).call(&frame(&line));
+        assert_eq!(proxy.client().call(&frame(&line)), expected, "{words}");
+    }
 }

@@ -5,7 +5,7 @@ use crate::support::cluster::{RedisCluster, Shape};
 use crate::support::keys::key_in;
 use crate::support::node::{Answer, FakeCluster, Gate};
 use crate::support::proxy::Proxy;
-use crate::support::resp::{Value, bulk, show};
+use crate::support::resp::{Value, bulk, frame, show};
 use crate::support::{check, eventually, shared};
 
 fn pong(client: &mut Client) {
@@ -167,4 +167,36 @@ fn max_memory_closes_the_client_that_holds_most_and_recovers_by_itself() {
         assert_eq!(modest.reply().len(), (1 << 20) + 12);
     }
     pong(&mut modest);
+}
+
+#[test]
+fn max_memory_counts_what_waits_and_what_is_collected() {
+    let fake = FakeCluster::start(2);
+    let keys = [("max-memory", "64MiB"), ("workers", "1")];
+    let proxy = Proxy::start(fake.addrs(), &keys);
+    let gate = Gate::default();
+    let held = gate.clone();
+    fake.script(move |seen| match seen.name().as_str() {
+        "BLPOP" => Answer::Hold(held.clone(), b"*-1\r\n".to_vec()),
+        "MEMORY" if seen.node == 1 => Answer::Hold(held.clone(), bulk(b"slow")),
+        "MEMORY" => Answer::Reply(bulk(&vec![b'x'; 4 << 20])),
+        _ => Answer::Standard,
+    });
+    let mut client = proxy.client();
+    let large = vec![b'k'; 1 << 20];
+    for what in [frame(&[b"BLPOP", &large, b"0"]), words("MEMORY DOCTOR")] {
+        let mut waiting: Vec<Client> = (0..34).map(|_| proxy.client()).collect();
+        waiting.iter_mut().for_each(|one| one.send(&what));
+        eventually("the ceiling is reached", || {
+            let reply = client.call(&words("SET k v"));
+            let full = matches!(&reply, Value::Error(text) if text.starts_with("OOM slotway"));
+            check(full, reply)
+        });
+        drop(waiting);
+        eventually("room again", || {
+            let reply = client.call(&words("SET k v"));
+            check(!reply.is_error(), reply)
+        });
+    }
+    gate.open();
 }

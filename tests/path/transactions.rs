@@ -40,6 +40,10 @@ const SCRIPTS: &[&str] = &[
     "MULTI|RESET|GET {t}a|EXEC",
     "MULTI|DEL {t}a {t}b|MGET {t}a {t}b|MSET {t}a 1 {t}b 2|EXISTS {t}a {t}b {t}c|EXEC",
     "WATCH|MULTI extra|DISCARD extra|UNWATCH extra",
+    "WATCH {t}w|2> SET {t}w other|CLIENT SETNAME before|MULTI|CLIENT SETNAME me|CLIENT GETNAME|SET {t}w mine|EXEC|CLIENT GETNAME",
+    "WATCH {t}w|MULTI|CLIENT SETNAME me|CLIENT GETNAME|EXEC|CLIENT GETNAME",
+    "MULTI|CLIENT GETNAME|CLIENT SETNAME me|SET {t}a 1|CLIENT GETNAME|EXEC|CLIENT GETNAME",
+    "MULTI|CLIENT SETNAME me|NOSUCH|EXEC|CLIENT GETNAME|MULTI|CLIENT SETNAME me|DISCARD|CLIENT GETNAME",
 ];
 
 fn text(bytes: &[u8]) -> String {
@@ -145,6 +149,41 @@ fn large_transactions_pass_and_too_large_ones_are_refused() {
     assert!(refused.starts_with("-ERR slotway: the transaction is larger"), "{refused}");
     assert!(client.raw(b"EXEC\r\n").starts_with(b"-EXECABORT"));
     assert_eq!(client.raw(&inline(&format!("GET {key}"))), b"$4\r\n1000\r\n");
+}
+
+/// What slotway answers itself counts as what nodes do: the bytes queued, and those of the replies.
+#[test]
+fn commands_answered_locally_are_bounded_in_bytes_too() {
+    let proxy = Proxy::start(&shared::seeds(shared::cluster()), &[("transaction-bytes", "1MiB")]);
+    let mut client = proxy.client();
+    let echo = frame(&[b"ECHO", "x".repeat(300 << 10).as_bytes()]);
+    client.raw(b"MULTI\r\n");
+    for _ in 0..3 {
+        assert_eq!(client.raw(&echo), b"+QUEUED\r\n");
+    }
+    let refused = text(&client.raw(&echo));
+    assert!(refused.starts_with("-ERR slotway: the transaction is larger"), "{refused}");
+    assert!(client.raw(b"EXEC\r\n").starts_with(b"-EXECABORT"));
+    // Small requests, large replies: refused before anything of it is sent, or takes effect.
+    let key = shared::unique("{tx}replies");
+    for watched in [false, true] {
+        if watched {
+            client.ok(&inline(&format!("WATCH {key}")));
+        }
+        let set = inline(&format!("SET {key} 1"));
+        client.send(
+            &[&b"MULTI\r\n"[..], &set, &inline("CLIENT SETNAME me"), &b"COMMAND\r\n".repeat(50)].concat(),
+        );
+        (0..53).for_each(|_| drop(client.reply()));
+        let refused = text(&client.raw(b"EXEC\r\n"));
+        assert!(refused.starts_with("-ERR slotway: the transaction is larger"), "{refused}");
+        assert_eq!(client.raw(&inline(&format!("EXISTS {key}"))), b":0\r\n");
+        assert_eq!(client.raw(&inline("CLIENT GETNAME")), b"$-1\r\n");
+        assert_eq!(text(&client.raw(b"EXEC\r\n")), "-ERR EXEC without MULTI\r\n");
+    }
+    client.send(&[&b"MULTI\r\n"[..], &inline(&format!("SET {key} 1")), b"COMMAND\r\n", b"EXEC\r\n"].concat());
+    (0..3).for_each(|_| drop(client.reply()));
+    assert!(client.reply().starts_with(b"*2\r\n+OK\r\n*"), "one is not too much");
 }
 
 /// A slot half moved: what is there is executed there, what is not is executed at the target, as a whole.
