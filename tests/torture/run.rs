@@ -174,7 +174,7 @@ impl Conductor<'_> {
         let recovered = self.recover(injected.span.to);
         std::thread::sleep(self.plan.quiet);
         let after = site.settle();
-        own_failover |= !fault.moves_roles() && roles(&after) != roles(&shards);
+        own_failover |= !injected.roles.fit(&shards, &after);
         let now = self.bench.now();
         if own_failover {
             // Whatever it was, it happened somewhere in this time, and to some shard.
@@ -207,13 +207,6 @@ impl Conductor<'_> {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
-}
-
-/// Who is a primary.
-fn roles(shards: &[Shard]) -> Vec<usize> {
-    let mut primaries: Vec<usize> = shards.iter().map(|s| s.primary).collect();
-    primaries.sort_unstable();
-    primaries
 }
 
 impl Row {

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Effect, Scene};
+use super::{Effect, Roles, Scene};
 use crate::support::client::Client;
 use crate::support::keys::key_in;
+use crate::support::ports::free_node_port;
 use crate::torture::bench::Bench;
 use crate::torture::check::{Micros, Span};
 
@@ -20,20 +21,37 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn planned(scene: &mut Scene) -> Effect {
     let shard = scene.pick();
-    let replica = shard.replicas[0];
-    let old = shard.primary;
+    let (old, new) = (shard.primary, shard.replicas[0]);
+    promote(scene, new);
+    let roles = Roles::Instead(old, new);
+    Effect { detail: format!("node {new} for {old}"), slots: shard.slots, roles, ..Effect::default() }
+}
+
+/// A rolling restart, as operators do it in a pod's `preStop`.
+pub fn roll(scene: &mut Scene) -> Effect {
+    let shard = scene.pick();
+    let (old, new) = (shard.primary, shard.replicas[0]);
+    promote(scene, new);
+    scene.site.settle();
+    let addr = SocketAddr::new(scene.site.nodes[old].addr().ip(), free_node_port());
+    let _ = scene.site.nodes[old].client().try_raw(&cmd!["SHUTDOWN", "NOSAVE"]);
+    scene.site.nodes[old].restart_at(addr);
+    let roles = Roles::Instead(old, new);
+    Effect { detail: format!("node {old}, {new} for it"), slots: shard.slots, roles, ..Effect::default() }
+}
+
+/// CLUSTER FAILOVER at a replica, until everyone knows of it.
+fn promote(scene: &Scene, replica: usize) {
     // The node gives up after five seconds if the old primary was too busy; then it is asked again.
-    let promoted = |scene: &Scene| scene.site.shards_seen_by(replica).iter().any(|s| s.primary == replica);
-    while !promoted(scene) {
+    let promoted = || scene.site.shards_seen_by(replica).iter().any(|s| s.primary == replica);
+    while !promoted() {
         scene.site.nodes[replica].client().ok(&cmd!["CLUSTER", "FAILOVER"]);
         let asked = Instant::now();
-        while !promoted(scene) && asked.elapsed() < Duration::from_secs(6) {
+        while !promoted() && asked.elapsed() < Duration::from_secs(6) {
             scene.wait(POLL);
         }
     }
-    let all = scene.site.others(&[]);
-    scene.site.wait_promoted(replica, &all);
-    Effect { detail: format!("node {replica} for {old}"), slots: shard.slots, ..Effect::default() }
+    scene.site.wait_promoted(replica, &scene.site.others(&[]));
 }
 
 pub fn takeover(scene: &mut Scene) -> Effect {
@@ -43,7 +61,8 @@ pub fn takeover(scene: &mut Scene) -> Effect {
     let all = scene.site.others(&[]);
     scene.site.wait_promoted(replica, &all);
     let detail = format!("node {replica} for {}", shard.primary);
-    Effect { detail, slots: shard.slots, lossy: true, ..Effect::default() }
+    let roles = Roles::Instead(shard.primary, replica);
+    Effect { detail, slots: shard.slots, lossy: true, roles, ..Effect::default() }
 }
 
 pub fn kill(scene: &mut Scene) -> Effect {
@@ -64,6 +83,7 @@ pub fn kill(scene: &mut Scene) -> Effect {
         lossy: true,
         broken: Some(Span::new(from, to)),
         late,
+        roles: Roles::Instead(primary, replica),
     }
 }
 
@@ -85,6 +105,7 @@ pub fn freeze(scene: &mut Scene) -> Effect {
         lossy: true,
         broken: Some(Span::new(from, to)),
         late,
+        roles: Roles::Instead(primary, replica),
     }
 }
 

@@ -5,6 +5,7 @@ mod failover;
 mod nodes;
 mod slots;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::bench::Bench;
@@ -45,6 +46,7 @@ macro_rules! faults {
 
 faults! {
     Failover, "failover", failover::planned, "CLUSTER FAILOVER at a replica";
+    Roll, "roll", failover::roll, "CLUSTER FAILOVER, then the old primary stops and comes back with another port, as pods do";
     KillPrimary, "kill-primary", failover::kill, "SIGKILL of a primary; it is started again after the failover";
     FreezePrimary, "freeze-primary", failover::freeze, "SIGSTOP of a primary, SIGCONT after the failover";
     Takeover, "takeover", failover::takeover, "CLUSTER FAILOVER TAKEOVER at a replica: nobody is asked";
@@ -64,12 +66,6 @@ impl Fault {
     /// The fault of that name.
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|fault| fault.name() == name)
-    }
-
-    /// True for a fault after which a shard may have another primary.
-    pub fn moves_roles(self) -> bool {
-        use Fault::{Failover, FreezePrimary, KillPrimary, NewAddress, Restart, RestartAll, Takeover};
-        matches!(self, Failover | FreezePrimary | KillPrimary | NewAddress | Restart | RestartAll | Takeover)
     }
 }
 
@@ -106,6 +102,42 @@ struct Effect {
     broken: Option<Span>,
     /// First success through slotway minus first direct success at the new primary.
     late: Option<i64>,
+    roles: Roles,
+}
+
+/// Who is a primary afterwards, by the places of nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Roles {
+    /// Who was one before.
+    #[default]
+    Same,
+    /// The second instead of the first.
+    Instead(usize, usize),
+    /// Either of these two.
+    Either(usize, usize),
+    /// Anyone.
+    Any,
+}
+
+impl Roles {
+    /// True when the primaries `after` are those a fault makes of those `before`; otherwise nodes of an overloaded
+    /// machine took each other for dead.
+    pub fn fit(self, before: &[Shard], after: &[Shard]) -> bool {
+        let primaries = |shards: &[Shard], but: [usize; 2]| {
+            let all = shards.iter().map(|s| s.primary).filter(|p| !but.contains(p));
+            all.collect::<BTreeSet<usize>>()
+        };
+        let both = match self {
+            Roles::Any => return true,
+            Roles::Same => [usize::MAX; 2],
+            Roles::Instead(from, to) | Roles::Either(from, to) => [from, to],
+        };
+        let instead = match self {
+            Roles::Instead(from, _) => !after.iter().any(|s| s.primary == from),
+            _ => true,
+        };
+        instead && primaries(before, both) == primaries(after, both)
+    }
 }
 
 /// A fault that is over.
@@ -114,6 +146,7 @@ pub struct Injected {
     pub detail: String,
     pub span: Span,
     pub late: Option<i64>,
+    pub roles: Roles,
 }
 
 /// Injects a fault, waits until the cluster is whole again, and tells the bench what the fault may excuse. Who is
@@ -130,5 +163,6 @@ pub fn inject(fault: Fault, mut scene: Scene) -> (Injected, Vec<Shard>) {
         busy: fault == Fault::Script,
         broken: effect.broken.map(|b| Span::new(b.from, b.to + AFTER)),
     });
-    (Injected { fault, detail: effect.detail, span, late: effect.late }, shards)
+    let Effect { detail, late, roles, .. } = effect;
+    (Injected { fault, detail, span, late, roles }, shards)
 }

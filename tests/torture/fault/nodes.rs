@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Effect, Scene};
+use super::{Effect, Roles, Scene};
 use crate::support::ports::free_node_port;
 use crate::torture::check::Span;
 
@@ -62,7 +62,9 @@ pub fn restart(scene: &mut Scene) -> Effect {
     let addr = scene.site.nodes[shard.primary].addr();
     scene.site.nodes[shard.primary].restart_at(addr);
     let broken = Some(Span::new(from, scene.bench.now()));
-    Effect { detail: format!("node {}", shard.primary), slots: shard.slots, lossy: true, broken, late: None }
+    let roles = Roles::Either(shard.primary, shard.replicas[0]);
+    let detail = format!("node {}", shard.primary);
+    Effect { detail, slots: shard.slots, lossy: true, broken, late: None, roles }
 }
 
 pub fn new_address(scene: &mut Scene) -> Effect {
@@ -74,7 +76,8 @@ pub fn new_address(scene: &mut Scene) -> Effect {
     let primary = node == shard.primary;
     let broken = primary.then(|| Span::new(from, scene.bench.now()));
     let detail = format!("node {node}, a {}", if primary { "primary" } else { "replica" });
-    Effect { detail, slots: shard.slots, lossy: primary, broken, late: None }
+    let roles = Roles::Either(shard.primary, shard.replicas[0]);
+    Effect { detail, slots: shard.slots, lossy: primary, broken, late: None, roles }
 }
 
 pub fn restart_all(scene: &mut Scene) -> Effect {
@@ -85,5 +88,12 @@ pub fn restart_all(scene: &mut Scene) -> Effect {
         node.restart_at(addr);
     }
     let broken = Some(Span::new(from, scene.bench.now()));
-    Effect { detail: "all nodes".into(), slots: vec![ALL], lossy: true, broken, late: None }
+    Effect {
+        detail: "all nodes".into(),
+        slots: vec![ALL],
+        lossy: true,
+        broken,
+        late: None,
+        roles: Roles::Any,
+    }
 }

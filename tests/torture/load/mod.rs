@@ -18,7 +18,7 @@ use crate::support::keys::{SLOTS, key_in};
 use crate::support::resp::Value;
 
 /// Mean pause of a worker between two batches.
-pub const PAUSE: Duration = Duration::from_millis(40);
+pub const PAUSE: Duration = Duration::from_millis(25);
 
 /// Some threads with a common purpose.
 pub trait Group: Sync {
