@@ -216,7 +216,7 @@ impl Row {
     }
 
     fn line(&self) -> String {
-        let Injected { fault, detail, span, late } = &self.injected;
+        let Injected { fault, detail, span, late, .. } = &self.injected;
         let late = late.map_or(String::new(), |us| format!(", {} ms after the cluster", us / 1000));
         let own = if self.own_failover { ", the cluster failed over by itself" } else { "" };
         let took = (span.to - span.from) / 1000;
