@@ -44,6 +44,9 @@ pub enum ConnectError {
     /// Nobody wants the connection any more, or what it needs beside it could not be had.
     #[error("the connection is of no use")]
     Unwanted,
+    /// The node does not let the connection do what it is for.
+    #[error("the node refuses CLIENT TRACKING")]
+    Refused,
     /// The node did not speak RESP.
     #[error("the node sent bytes that are not RESP")]
     BadReply,
@@ -66,10 +69,11 @@ async fn run(worker: Rc<WorkerContext>, lane: Rc<Lane>) {
         let begun = Instant::now();
         // A node that takes connections only to close them is not to be dialled in a loop.
         let lasted = match connect(&worker, &lane).await {
-            Ok(transport) => {
+            Ok(transport) if worker.wants_lane(&lane) => {
                 serve(&worker, &lane, transport).await;
                 begun.elapsed() >= BACKOFF_LAST
             }
+            Ok(_) => break,
             Err(error) => {
                 note_failure(&worker, &lane, &error);
                 false
@@ -103,11 +107,17 @@ impl Drop for End {
 }
 
 fn note_failure(worker: &WorkerContext, lane: &Lane, error: &ConnectError) {
+    if lane.key.private > 0 && worker.tracker_of(lane).is_none() {
+        return;
+    }
     if lane.down_since.get() == 0 {
         lane.down_since.set(worker.clock.tick().max(1));
         tracing::warn!(node = %lane.node.addr, error = %error, "cannot connect to node");
     }
-    worker.topology.report(Event::ConnectFailed(lane.key.node));
+    // That the node does not let a client track, or us have one connection more, does not make it a bad node.
+    if !matches!(error, ConnectError::Unwanted | ConnectError::Refused) {
+        worker.topology.report(Event::ConnectFailed(lane.key.node));
+    }
 }
 
 async fn connect(worker: &Rc<WorkerContext>, lane: &Rc<Lane>) -> Result<Transport, ConnectError> {
@@ -195,6 +205,9 @@ async fn serve(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, transport: Transport
     lane.state.set(LaneState::Ready);
     let counted = Counted::new(worker, lane);
     worker.topology.report(Event::Connected(lane.key.node));
+    if lane.key.private > 0 {
+        worker.private_lane_opened(lane);
+    }
     worker.clock.tick();
     worker.serve_waiting();
     let why = LaneReader::new(Rc::clone(worker), Rc::clone(lane), reader).await;

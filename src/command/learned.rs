@@ -265,6 +265,7 @@ fn make(name: &str, entry: Entry<IgnoredAny>, plan: Plan) -> Command {
         entry,
         // What a server does not call a read may change data.
         decision: Override { may_replicate: !plan.flags.has(Flags::READONLY), ..Override::default() },
+        not_in_multi: None,
         added: false,
         specs: plan.specs,
         conditional: None,

@@ -59,6 +59,8 @@ pub struct Override {
     pub differs: Option<String>,
     /// They differ only where one of these options is given: a cluster refuses it.
     pub differs_with: Option<OptionScan>,
+    /// Refused inside a transaction, beside what cannot be part of one by the way it is done.
+    pub not_in_multi: Option<NotInMulti>,
     /// Why, in words that complete the error a client sees.
     pub reason: Option<String>,
 }
@@ -73,6 +75,20 @@ pub enum Refusal {
     Node,
     /// A cluster cannot do it, whatever stands in front of it.
     Cluster,
+}
+
+/// Why a command cannot be part of a transaction: no node could do it in EXEC, and slotway cannot either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NotInMulti {
+    /// It asks nodes beside that of the transaction; so does every operation that does not go by its keys.
+    Nodes,
+    /// It is about other clients, on whatever worker they are.
+    Clients,
+    /// It changes the connection itself, and how replies look.
+    Connection,
+    /// It begins or ends subscriptions.
+    Subscriptions,
 }
 
 /// Where a command without keys goes.
@@ -138,6 +154,20 @@ pub struct Addition {
     pub flags: Vec<String>,
     /// As in COMMAND INFO.
     pub acl: Vec<String>,
+}
+
+// === impl NotInMulti ===
+
+impl NotInMulti {
+    /// What it does, in words that complete a sentence about the command.
+    pub fn words(self) -> &'static str {
+        match self {
+            NotInMulti::Nodes => "asks other nodes than that of the transaction",
+            NotInMulti::Clients => "is about other clients of slotway",
+            NotInMulti::Connection => "changes the connection itself",
+            NotInMulti::Subscriptions => "is about subscriptions, which are slotway's own",
+        }
+    }
 }
 
 // === impl Refusal ===

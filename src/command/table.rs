@@ -12,7 +12,7 @@ use super::index::Index;
 use super::join::decision_for;
 use super::keys::{KeyRule, SpecSet};
 use super::options::OptionScan;
-use super::overrides::{self, KeyUse, Override, Overrides};
+use super::overrides::{self, KeyUse, NotInMulti, Override, Overrides};
 use super::{CommandClass, CommandId, Handling};
 use crate::protocol::request::Args;
 
@@ -39,6 +39,8 @@ pub struct Command {
     pub entry: Entry<IgnoredAny>,
     /// The decision in `overrides.toml` that holds for it, its container's included.
     pub decision: Override,
+    /// Why it is refused inside a transaction, if it is.
+    pub not_in_multi: Option<NotInMulti>,
     /// True if the server `commands.json` comes from does not have it.
     pub added: bool,
     pub(super) specs: SpecSet,

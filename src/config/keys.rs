@@ -157,7 +157,7 @@ config_keys! {
         merge_reply_bytes: u64 = 512 * MIB, Positive, "merge-reply-bytes", "Largest reply merged from parts.";
         script_cache_bytes: u64 = 16 * MIB, Any, "script-cache-bytes",
             "Bodies of scripts seen in EVAL and SCRIPT LOAD, kept so that EVALSHA works on a node that does not have them. 0 keeps none.";
-        transaction_bytes: u64 = 64 * MIB, Positive, "transaction-bytes", "Most bytes queued between MULTI and EXEC; more and EXEC is refused.";
+        transaction_bytes: u64 = 64 * MIB, Positive, "transaction-bytes", "Most bytes queued between MULTI and EXEC, and of the replies slotway gives to such commands itself; more and EXEC is refused.";
         transaction_commands: usize = 100_000, Positive, "transaction-commands", "Most commands queued between MULTI and EXEC.";
         bulk_bytes_max: u64 = 512 * MIB, Positive, "bulk-bytes-max",
             "Largest single argument or value; Redis' own default is the same.";

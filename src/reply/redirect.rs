@@ -101,7 +101,7 @@ pub fn follow(
             }
             let asking = matches!(redirect, Redirect::Ask { .. });
             worker.counters.redirect(if asking { RedirectKind::Ask } else { RedirectKind::Moved });
-            if !asking {
+            if !asking || worker.is_news_to_trackers(slot) {
                 worker.topology.report(Event::Refresh(Trigger::Redirect));
             }
             go_to(worker, (lane, errand), request, (target, asking), frame)
@@ -176,6 +176,10 @@ fn again_later(worker: &Rc<WorkerContext>, errand: &Errand, request: &Bytes, aim
     let waited = errand.met.waited(cause, worker.clock.now());
     if waited >= limit {
         return false;
+    }
+    if cause == Cause::Migration {
+        // It was at the right node: an ASK on the way there each time is no redirecting without end.
+        errand.redirects = 0;
     }
     let pause = (waited / 4).clamp(PAUSE_MIN, PAUSE_MAX);
     hold(worker, Parcel { errand, bytes: request.clone(), aim }, pause);

@@ -10,13 +10,14 @@ use super::state::Replies;
 use super::{OTHER_LANE, Session, SessionInner};
 use crate::backend::ticket::NO_SLOT;
 use crate::command::learned::key_question;
-use crate::command::local::{After, Facts, Gauges, LocalEnv, inform};
-use crate::command::{Command, CommandTable, LearnedTable, LocalCommand};
+use crate::command::local::{self, After, Facts, Gauges, LocalEnv, inform};
+use crate::command::{Command, LearnedTable, LocalCommand};
 use crate::config::Secret;
 use crate::error::ProxyError;
 use crate::operation::OperationKind;
 use crate::protocol::request::Args;
 use crate::pubsub::Kind;
+use crate::reply::merge::error_line;
 use crate::telemetry::CloseReason;
 use crate::worker::WorkerContext;
 use crate::worker::mailbox::Process;
@@ -49,9 +50,9 @@ pub fn answer(
             inner.closing = Some(CloseReason::Quit);
             inner.wake();
         }
-        After::Inform => {
-            let kind = OperationKind::Info;
-            crate::operation::start(session, inner, (command, kind), args);
+        After::Inform => crate::operation::start(session, inner, (command, OperationKind::Info), args),
+        After::Configure => {
+            crate::operation::start(session, inner, (command, OperationKind::Settings), args);
         }
         After::Describe => {
             inner.describe(worker, &mut frame);
@@ -62,6 +63,7 @@ pub fn answer(
             super::route::forward(session, inner, key_question(), frame, (NO_SLOT, false));
         }
         After::Clients(request) => super::clients::start(session, inner, command, request),
+        After::Error(error) => inner.reply_error(session, error),
         After::Replies(wanted) => {
             // Nothing is skipped while nothing is sent.
             if !(wanted == Replies::SkipTwo && inner.pending.replies() == Replies::Off) {
@@ -79,20 +81,9 @@ pub fn answer(
     }
     if inner.client.resp != resp {
         inner.hold_pushes();
+        inner.renew_behind(session);
     }
     worker.pool.give(frame);
-}
-
-/// True for a command whose reply is not ready at once, or that changes how replies look: it can't stand
-/// inside a transaction.
-pub fn needs_more_than_bytes(local: LocalCommand, args: &Args<'_>) -> bool {
-    match local {
-        LocalCommand::Hello | LocalCommand::Auth | LocalCommand::Quit | LocalCommand::Reset => true,
-        LocalCommand::Client => ["list", "kill", "pause", "unpause", "unblock", "reply"]
-            .iter()
-            .any(|word| args.at(1).eq_ignore_ascii_case(word.as_bytes())),
-        _ => false,
-    }
 }
 
 /// The reply of a local command inside a transaction.
@@ -109,14 +100,29 @@ pub fn answer_queued(
     match crate::command::local::reply(&env, &mut inner.client, local, args, &mut frame) {
         After::Describe => inner.describe(worker, &mut frame),
         After::Inform => inform(&env, inner.client.resp, args, None, &mut frame),
-        After::AskNode => {
-            let text =
-                "ERR slotway: the keys of a learned command are a node's to tell, outside a transaction";
-            crate::protocol::encode::error(&mut frame, text);
+        After::Continue => {}
+        After::Error(error) => {
+            worker.counters.error(error);
+            frame = error_line(error);
         }
-        _ => {}
+        // The table lets nothing through that needs more than bytes; if it did, this would be its reply.
+        After::AskNode
+        | After::Close
+        | After::Configure
+        | After::Clients(_)
+        | After::Replies(_)
+        | After::Reset => {
+            worker.counters.error(ProxyError::NotInTransaction);
+            frame = error_line(ProxyError::NotInTransaction);
+        }
     }
     frame
+}
+
+/// True for a question about a learned command that only a node can answer.
+pub fn asks_node(session: &Session, local: LocalCommand, args: &Args<'_>) -> bool {
+    let worker = session.worker();
+    local == LocalCommand::Command && local::asks_node(&environment(worker, &worker.topology.learned()), args)
 }
 
 /// What local replies need to know of this worker and its process.
@@ -147,15 +153,15 @@ impl Facts for Process {
     }
 
     fn gauges(&self) -> Gauges {
-        let traffic = self.traffic();
+        let (traffic, base) = (self.traffic(), self.baseline.load());
         Gauges {
             connected_clients: self.clients() as u64,
             max_clients: self.config.max_clients as u64,
-            total_connections: self.accepted.load(Ordering::Relaxed),
-            rejected_connections: self.refused.load(Ordering::Relaxed),
-            total_commands: traffic.commands,
-            input_bytes: traffic.bytes_in,
-            output_bytes: traffic.bytes_out,
+            total_connections: self.accepted.load(Ordering::Relaxed).saturating_sub(base.accepted),
+            rejected_connections: self.refused.load(Ordering::Relaxed).saturating_sub(base.refused),
+            total_commands: traffic.commands.saturating_sub(base.traffic.commands),
+            input_bytes: traffic.bytes_in.saturating_sub(base.traffic.bytes_in),
+            output_bytes: traffic.bytes_out.saturating_sub(base.traffic.bytes_out),
             max_memory: self.memory_ceiling,
             rates: self.rates(),
             workers: self.workers.len(),
@@ -169,14 +175,18 @@ impl Facts for Process {
     }
 
     fn command_calls(&self) -> Vec<u64> {
-        let mut calls = vec![0; CommandTable::builtin().len()];
-        self.workers.iter().for_each(|worker| worker.snapshot.add_commands(&mut calls));
-        calls
+        since(self.all_commands(), &self.baseline.load().commands)
     }
 
     fn error_counts(&self) -> Vec<u64> {
-        let mut counts = vec![0; ProxyError::ALL.len()];
-        self.workers.iter().for_each(|worker| worker.snapshot.add_errors(&mut counts));
-        counts
+        since(self.all_errors(), &self.baseline.load().errors)
     }
+}
+
+/// What has come to each count.
+fn since(mut counts: Vec<u64>, base: &[u64]) -> Vec<u64> {
+    for (count, base) in counts.iter_mut().zip(base) {
+        *count = count.saturating_sub(*base);
+    }
+    counts
 }

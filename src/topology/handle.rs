@@ -55,6 +55,7 @@ pub struct Topology {
     generation: watch::Sender<u64>,
     rounds_started: AtomicU64,
     rounds_finished: AtomicU64,
+    pub(crate) migrations: AtomicU64,
     events: mpsc::Sender<Event>,
     pub(crate) ready: AtomicBool,
     pub(crate) no_cluster: AtomicBool,
@@ -77,6 +78,7 @@ impl Topology {
             generation: watch::Sender::new(0),
             rounds_started: AtomicU64::new(0),
             rounds_finished: AtomicU64::new(0),
+            migrations: AtomicU64::new(0),
             events,
             ready: AtomicBool::new(false),
             no_cluster: AtomicBool::new(false),
@@ -117,6 +119,12 @@ impl Topology {
     /// event; `round() + 1` may be one that was already under way.
     pub fn next_round(&self) -> u64 {
         self.rounds_started.load(Ordering::Acquire) + 1
+    }
+
+    /// Grows whenever other slots than before are on their way from one node to another. Stored before the
+    /// generation grows.
+    pub fn migrations(&self) -> u64 {
+        self.migrations.load(Ordering::Acquire)
     }
 
     /// Tells the topology task something; never waits.

@@ -286,6 +286,9 @@ impl TopologyTask {
     }
 
     fn adopt(&mut self, agreed: Agreed, now: Instant) -> RefreshResult {
+        if self.agreed.as_ref().is_none_or(|before| before.migrations != agreed.migrations) {
+            self.shared.migrations.fetch_add(1, Ordering::AcqRel);
+        }
         let (changed, wanted) = self.publisher.publish(&agreed, &self.shared, now);
         let covered = self.shared.slots_covered();
         let complete = usize::from(covered) == SLOTS;

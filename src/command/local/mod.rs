@@ -10,17 +10,22 @@ mod client_filter;
 mod client_list;
 mod cluster;
 mod commands;
-mod config;
+pub mod config;
 mod connection;
 mod docs;
 pub mod glob;
 mod help;
-mod info;
-mod info_nodes;
+pub mod info;
+pub mod info_fields;
+pub mod info_nodes;
+mod info_own;
+mod info_stats;
+pub mod settings;
 
 pub use client::{ClientsRequest, PauseMode, Unblock};
 pub use client_filter::{ClientFilter, ClientKind, KillFilter};
 pub use client_list::{ClientIo, client_line};
+pub use commands::asks_node;
 pub use connection::ping;
 pub use info::reply as inform;
 pub use info_nodes::NodesInfo;
@@ -29,6 +34,8 @@ use std::time::Instant;
 
 use super::{CommandTable, LearnedTable, LocalCommand};
 use crate::config::Config;
+use crate::error::ProxyError;
+use crate::protocol::encode;
 use crate::protocol::request::Args;
 use crate::session::state::{ClientState, Replies};
 use crate::telemetry::snapshot::Traffic;
@@ -60,28 +67,28 @@ pub trait Facts {
     fn tcp_port(&self) -> u16;
     /// Numbers.
     fn gauges(&self) -> Gauges;
-    /// How often each command was received, by `CommandId`.
+    /// How often each command was received since the start or CONFIG RESETSTAT, by `CommandId`.
     fn command_calls(&self) -> Vec<u64>;
-    /// How often clients were answered with each error of the proxy, in the order of `ProxyError::ALL`.
+    /// How often clients were answered with each error of the proxy, in the order of `ProxyError::ALL`; as above.
     fn error_counts(&self) -> Vec<u64>;
 }
 
-/// Numbers of the process that INFO shows.
+/// Numbers of the process that INFO shows; those that count are since the start or CONFIG RESETSTAT.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Gauges {
     /// Open client connections.
     pub connected_clients: u64,
     /// How many may be open.
     pub max_clients: u64,
-    /// Connections accepted since the start.
+    /// Connections accepted.
     pub total_connections: u64,
-    /// Connections turned away since the start.
+    /// Connections turned away.
     pub rejected_connections: u64,
-    /// Commands received since the start.
+    /// Commands received.
     pub total_commands: u64,
-    /// Bytes read from clients since the start.
+    /// Bytes read from clients.
     pub input_bytes: u64,
-    /// Bytes written to clients since the start.
+    /// Bytes written to clients.
     pub output_bytes: u64,
     /// Bytes the process may use.
     pub max_memory: u64,
@@ -112,12 +119,16 @@ pub enum After {
     Close,
     /// INFO; nothing is written yet: ask the nodes, then `inform`.
     Inform,
+    /// CONFIG GET; nothing is written yet: ask the nodes, then `config::reply`.
+    Configure,
     /// CLIENT INFO; nothing is written yet: a `client_line` of the asking client.
     Describe,
     /// Nothing is written: any node can answer the request as it is, and nobody else as well.
     AskNode,
     /// Nothing is written yet: ask all workers.
     Clients(ClientsRequest),
+    /// Nothing is written: this error of slotway's own.
+    Error(ProxyError),
     /// CLIENT REPLY: from this reply on, only those that are wanted.
     Replies(Replies),
     /// RESET: whatever the session itself has switched on is over.
@@ -145,7 +156,7 @@ pub fn reply(
         LocalCommand::Select => connection::select(args, out),
         LocalCommand::Role => connection::role(out),
         LocalCommand::Time => connection::time(out),
-        LocalCommand::Hello => auth::hello(env, client, args, out),
+        LocalCommand::Hello => return auth::hello(env, client, args, out),
         LocalCommand::Auth => auth::auth(env, client, args, out),
         LocalCommand::Command => return commands::reply(env, client.resp, args, out),
         LocalCommand::Client => return client::reply(client, args, out),
@@ -153,14 +164,45 @@ pub fn reply(
         LocalCommand::Info => info::reply(env, client.resp, args, None, out),
         LocalCommand::Cluster => cluster::reply(env, client, args, out),
         LocalCommand::ClusterMode => cluster::mode(client, args, out),
-        LocalCommand::Config => config::get(env, client.resp, args, out),
-        LocalCommand::Acl => acl::reply(env.table, args, out),
+        LocalCommand::Config if config::wants_nodes(args) => return After::Configure,
+        LocalCommand::Config => {
+            let _no_primary_disagrees = config::reply(env, client.resp, args, config::Heard::Told(&[]), out);
+        }
+        LocalCommand::Acl => return acl::reply(env.table, args, out),
         LocalCommand::Help => help::reply(env.table, args, out),
     }
     After::Continue
 }
 
 // === shared by the commands ===
+
+/// Why a local command is answered with an error.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// In Redis' words.
+    Redis(String),
+    /// One of slotway's own.
+    Ours(ProxyError),
+}
+
+impl<T: Into<String>> From<T> for Trouble {
+    fn from(text: T) -> Self {
+        Self::Redis(text.into())
+    }
+}
+
+impl Trouble {
+    /// Answers with it.
+    fn answer(self, out: &mut Vec<u8>) -> After {
+        match self {
+            Self::Redis(text) => {
+                encode::error(out, text);
+                After::Continue
+            }
+            Self::Ours(error) => After::Error(error),
+        }
+    }
+}
 
 /// The only user there is.
 const USER: &[u8] = b"default";
