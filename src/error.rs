@@ -52,6 +52,8 @@ proxy_errors! {
         "A command that cannot be split has keys in several slots, or `multi-key-split` is off.";
     ClusterDown, "cluster_down", No, "CLUSTERDOWN slotway: no reachable node owns the slot",
         "The slot had no reachable owner for `owner-wait`, or has had none for longer than that.";
+    NoReplica, "no_replica", No, "NOREPLICAS slotway: no replica of the slot can be read from (read-from = replica-only)",
+        "Reads of this connection go to replicas only, and all of the slot's are down, loading, cut off, too far behind (`replica-max-lag`), or there is none.";
     WaitQueueFull, "wait_queue_full", No, "CLUSTERDOWN slotway: too many requests wait for a node that owns their slot",
         "`owner-wait-requests` or `owner-wait-bytes` is used up.";
     DeadlineUnsent, "deadline_unsent", No, "ERR slotway: request deadline passed before the request was sent; it was not executed",
@@ -96,6 +98,8 @@ proxy_errors! {
         "CLIENT SETNAME, CLIENT SETINFO or HELLO SETNAME with a longer one: names are kept for every client.";
     TooManyNames, "too_many_names", No, "ERR slotway: at most 4096 command names in one request",
         "COMMAND INFO or COMMAND DOCS of more: each name can make a reply a hundred times its size.";
+    TooManySettings, "too_many_settings", No, "ERR slotway: at most 512 names and patterns in one CONFIG GET",
+        "CONFIG GET of more; there are not half as many settings.";
     NoRandomNumbers, "no_random_numbers", No, "ERR slotway: the operating system gives no random numbers",
         "ACL GENPASS where `/dev/urandom` cannot be read.";
     NoAuth, "no_auth", No, "NOAUTH Authentication required.",

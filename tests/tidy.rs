@@ -126,6 +126,7 @@ fn readme_tables_equal_the_code() {
         ("info", slotway::command::local::info::readme_table()),
         ("settings", slotway::command::local::settings::readme_table()),
         ("transactions", slotway::command::readme::transactions_table()),
+        ("primary-reads", slotway::command::readme::primary_reads_table()),
     ] {
         let (begin, end) = (format!("<!-- generated:{name} -->\n"), format!("<!-- /generated:{name} -->"));
         let start = text.find(&begin).unwrap_or_else(|| panic!("README.md has no {begin}")) + begin.len();

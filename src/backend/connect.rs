@@ -14,10 +14,11 @@ use super::call::CallError;
 use super::handshake::{Handshake, HandshakeError};
 use super::lane::{Lane, LaneState};
 use super::reader::LaneReader;
-use super::ticket::{Aim, Parcel, lost_error};
+use super::ticket::{Parcel, lost_error};
 use crate::protocol::reply::ReplyScanner;
 use crate::router::slot::KeySlots;
 use crate::session::state::Resp;
+use crate::telemetry::ReadRole;
 use crate::topology::Event;
 use crate::topology::node::{Node, NodeId};
 use crate::tracking::side;
@@ -246,11 +247,14 @@ fn lost(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, why: &'static str) {
     if let Some(tracker) = worker.tracker_of(lane) {
         worker.flush_tracking(&tracker);
     }
-    let unused = (lane.key.dedicated > 0 || lane.key.private > 0) && tickets.is_empty();
+    let of_some = lane.key.dedicated > 0 || lane.key.private > 0 || lane.key.read_only;
+    let unused = of_some && tickets.is_empty();
     let known = worker.table.borrow().is_member(lane.key.node);
     if known && !unused {
         lane.down_since.set(worker.clock.now().max(1));
-        worker.losses.connection_lost(lane.key.node);
+        if !lane.key.read_only {
+            worker.losses.connection_lost(lane.key.node);
+        }
         tracing::warn!(node = %lane.node.addr, why, owed = tickets.len(), "lost the connection to a node");
         worker.topology.report(Event::ConnectionLost(lane.key.node));
     }
@@ -272,7 +276,11 @@ fn lost(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, why: &'static str) {
         let repeatable = errand.command.is_read_only() && !written.contains(&place) && !often;
         if !sent || repeatable {
             errand.redirects = errand.redirects.saturating_add(u8::from(sent));
-            again.push(Parcel { bytes: send.request(start, len), errand, aim: Aim::Table });
+            let aim = worker.aim_again(lane, &errand);
+            if lane.key.read_only {
+                worker.counters.read_from(ReadRole::Again);
+            }
+            again.push(Parcel { bytes: send.request(start, len), errand, aim });
         } else {
             if !errand.command.is_read_only() {
                 written.insert(place);

@@ -9,6 +9,7 @@ use super::doubt::{LOOKS, Verdict};
 use super::lane::{Lane, LaneKey, LaneState};
 use super::ticket::{Aim, Beside, Errand, NO_SLOT, Parcel};
 use super::waiting::Waiter;
+use crate::config::ReadFrom;
 use crate::error::ProxyError;
 use crate::session::state::Resp;
 use crate::session::{Session, SessionInner};
@@ -28,6 +29,8 @@ pub(super) enum Way {
     NoOwner,
     /// A round of refreshing is not over.
     Refreshing,
+    /// It has to be a replica, and none can be read from.
+    NoReplica,
     /// The redirect it followed was a script's own words: they are the reply.
     Untrue,
 }
@@ -37,6 +40,22 @@ impl WorkerContext {
     /// a slice, for large ones.
     #[inline]
     pub fn send_new(
+        self: &Rc<Self>,
+        inner: &mut SessionInner,
+        errand: Errand,
+        shared: Option<&Bytes>,
+        len: usize,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) {
+        if errand.session.read_from.get() != ReadFrom::Primary {
+            return self.send_choosing(inner, errand, shared, len, fill);
+        }
+        self.send_to_owner(inner, errand, shared, len, fill);
+    }
+
+    /// The same, to the owner of its slot whatever it is.
+    #[inline]
+    pub(super) fn send_to_owner(
         self: &Rc<Self>,
         inner: &mut SessionInner,
         mut errand: Errand,
@@ -145,6 +164,7 @@ impl WorkerContext {
                 parcel.aim = Aim::Table;
                 return self.way(parcel);
             }
+            Aim::Replica => return self.replica_way(&parcel.errand),
             Aim::Node { node, .. } => Some(*node),
             Aim::IfTrue(doubt) if self.topology.round() < doubt.round => return Way::Refreshing,
             Aim::IfTrue(doubt) => match self.judge(&parcel.errand, doubt) {
@@ -243,6 +263,7 @@ impl WorkerContext {
                 }
                 return Ok(());
             }
+            Way::NoReplica => return Err((parcel.errand, ProxyError::NoReplica)),
             Way::Refreshing | Way::Unreachable(0) => now,
             Way::Unreachable(since) => since,
             Way::NoOwner => {
@@ -289,7 +310,7 @@ impl WorkerContext {
             }
             let way = self.way(&mut parcel);
             self.note_write(&mut parcel.errand.session.inner(), &parcel.errand, &way);
-            if let Way::Open(_) | Way::Untrue = way {
+            if let Way::Open(_) | Way::Untrue | Way::NoReplica = way {
                 if let Err((errand, error)) = self.go_or_wait(parcel, way) {
                     errand.session.fail(&errand, error);
                 }

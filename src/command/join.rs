@@ -52,6 +52,7 @@ impl Command {
             handling,
             container: None,
             subcommands: Vec::new(),
+            reads_at_replicas: !keyless && Self::is_read_at_replicas(flags, &decision, handling),
             entry,
             decision,
             not_in_multi,

@@ -38,6 +38,8 @@ pub struct Override {
     pub operation_with: Option<OptionScan>,
     /// Where a command that waits says for how long. Without it the wait lasts as long as the node says.
     pub timeout: Option<TimeoutPlace>,
+    /// Read at the primary wherever reads go, although its flags call it a read; why, in words for people.
+    pub at_primary: Option<String>,
     /// Arguments after the name come in pairs: any other number is a wrong number of arguments.
     #[serde(default)]
     pub pairs: bool,

@@ -68,6 +68,21 @@ pub fn transactions_table() -> String {
     text
 }
 
+/// A Markdown table: reads that stay at the primary, and why.
+pub fn primary_reads_table() -> String {
+    let mut rows: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for command in CommandTable::builtin().iter() {
+        if let Some(why) = &command.decision.at_primary {
+            rows.entry(why).or_default().push(command.name.to_ascii_uppercase().replace('|', " "));
+        }
+    }
+    let mut text = String::from("| commands | why |\n|---|---|\n");
+    for (why, names) in rows {
+        text.push_str(&format!("| {} | {why} |\n", names.join(", ")));
+    }
+    text
+}
+
 fn is_refused(command: &Command) -> bool {
     matches!(command.handling, Handling::Refuse(_))
 }

@@ -49,7 +49,7 @@ pub mod watch;
 
 use self::ending::Ending;
 pub use self::kind::OperationKind;
-use crate::backend::ticket::{Aim, Beside, Errand, NO_SLOT, Parcel};
+use crate::backend::ticket::{Beside, Errand, NO_SLOT, Parcel};
 use crate::command::{Command, CommandClass};
 use crate::error::ProxyError;
 use crate::protocol::request::{Args, Span};
@@ -144,6 +144,9 @@ pub fn start(
     session.watch();
     let seq = inner.pending.push(class, NO_SLOT, session.worker().clock.now(), CellState::Waiting);
     inner.epoch = OTHER_LANE;
+    if !command.is_read_only() {
+        inner.note_write_elsewhere();
+    }
     let progress = Rc::new(Progress { timeless: Cell::new(kind.is_timeless()), ..Progress::default() });
     let operation = Operation {
         worker: Rc::clone(session.worker()),
@@ -244,13 +247,6 @@ impl Operation {
         }
     }
 
-    /// What it reads nobody keeps track of: its client forgets it at once.
-    pub fn distrust_reads(&self) {
-        let mut inner = self.session.inner();
-        let caching = inner.caching;
-        inner.distrust_reads(caching);
-    }
-
     /// From now on `request-deadline` does not end it.
     pub fn wait_for_ever(&self) {
         self.progress.timeless.set(true);
@@ -266,7 +262,8 @@ impl Operation {
         let mut errand = Errand::new(&self.session, self.seq, slot, self.command, self.resp);
         errand.beside = inner.caching.map_or(Beside::Nothing, Beside::Caching);
         drop(inner);
-        self.worker.send(Parcel { errand, bytes: self.request.frame, aim: Aim::Table });
+        let aim = self.worker.aim_of_told(&errand);
+        self.worker.send(Parcel { errand, bytes: self.request.frame, aim });
     }
 
     /// The transaction goes its way; the operation is over.

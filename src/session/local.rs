@@ -43,6 +43,7 @@ pub fn answer(
         inner.epoch = OTHER_LANE;
         inner.settle_mode();
     }
+    session.settle_reads(inner);
     match after {
         After::Continue => inner.reply(session, command.class, &frame),
         After::Close => {
@@ -97,7 +98,9 @@ pub fn answer_queued(
     let learned = worker.topology.learned();
     let mut frame = Vec::new();
     let env = environment(worker, &learned);
-    match crate::command::local::reply(&env, &mut inner.client, local, args, &mut frame) {
+    let after = crate::command::local::reply(&env, &mut inner.client, local, args, &mut frame);
+    session.settle_reads(inner);
+    match after {
         After::Describe => inner.describe(worker, &mut frame),
         After::Inform => inform(&env, inner.client.resp, args, None, &mut frame),
         After::Continue => {}

@@ -20,6 +20,7 @@ pub mod modes;
 pub mod order;
 pub mod pending;
 pub mod push;
+pub mod reads;
 pub mod route;
 pub mod script;
 pub mod show;
@@ -36,10 +37,12 @@ use self::exec::Push;
 use self::order::Order;
 use self::pending::Pending;
 use self::push::HeldPushes;
+use self::reads::Reads;
 use self::state::ClientState;
 use self::transaction::{Transaction, Watch};
 use self::window::Window;
 use self::written::Written;
+use crate::config::ReadFrom;
 use crate::operation::Running;
 use crate::operation::ending::Ending;
 use crate::operation::monitor::Monitor;
@@ -81,6 +84,8 @@ pub struct Session {
     timed: Cell<bool>,
     /// Its own set of lanes; 0 while it uses those that all share.
     pub lane_set: Cell<u32>,
+    /// Where its reads go.
+    pub read_from: Cell<ReadFrom>,
     inner: RefCell<SessionInner>,
 }
 
@@ -118,6 +123,8 @@ pub struct SessionInner {
     pub ways: Option<Box<Ways>>,
     /// What WAIT has to know.
     pub written: Written,
+    /// What reads from replicas have to know; `None` while none were made.
+    pub reads: Option<Box<Reads>>,
     /// MONITOR.
     pub monitor: Option<Box<Monitor>>,
     /// CLIENT CACHING, for the request at hand.
@@ -164,12 +171,12 @@ impl Session {
         let progress = worker.clock.now();
         Rc::new(Self {
             id: client.id,
-            worker,
             index: Cell::new(u32::MAX),
             dirty: Cell::new(false),
             ordered: Cell::new(false),
             timed: Cell::new(false),
             lane_set: Cell::new(0),
+            read_from: Cell::new(worker.limits.read_from),
             inner: RefCell::new(SessionInner {
                 client,
                 pending: Pending::default(),
@@ -184,6 +191,7 @@ impl Session {
                 push: None,
                 ways: None,
                 written: Written::default(),
+                reads: None,
                 monitor: None,
                 caching: None,
                 behind: None,
@@ -204,6 +212,7 @@ impl Session {
                 charged: 0,
                 progress,
             }),
+            worker,
         })
     }
 

@@ -122,6 +122,16 @@ impl Pending {
         self.cells.iter().enumerate().map(move |(i, cell)| (first.wrapping_add(i as u32), cell))
     }
 
+    /// Number of the last request.
+    pub fn last(&self) -> u32 {
+        self.first.wrapping_add(self.cells.len() as u32).wrapping_sub(1)
+    }
+
+    /// True while the reply to request `seq` has not come in.
+    pub fn is_open(&self, seq: u32) -> bool {
+        self.cells.get(seq.wrapping_sub(self.first) as usize).is_some_and(Cell::is_open)
+    }
+
     /// True when the reply of `seq` would go out at once.
     #[inline]
     pub fn is_front(&self, seq: u32) -> bool {

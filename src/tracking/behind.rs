@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::FLUSH;
+use crate::operation::Operation;
 use crate::session::{Session, SessionInner};
 use crate::worker::WorkerContext;
 
@@ -94,16 +95,6 @@ impl SessionInner {
         self.look_behind(session);
     }
 
-    /// A read may go where nobody keeps track of it. `caching`: what CLIENT CACHING said for it.
-    pub fn distrust_reads(&mut self, caching: Option<bool>) {
-        let Some(state) = &self.client.tracking else { return };
-        let options = &state.options;
-        let untold = (options.optin && caching != Some(true)) || (options.optout && caching == Some(false));
-        if !untold {
-            self.flush_behind();
-        }
-    }
-
     /// Has the flusher say again what is due, if anything is.
     #[cold]
     pub fn look_behind(&mut self, session: &Rc<Session>) {
@@ -115,6 +106,19 @@ impl SessionInner {
     fn is_due(&mut self) -> bool {
         let until = self.behind.as_ref().and_then(|behind| behind.0.front()).map(|round| round.until);
         until.is_some_and(|seq| self.pending.cell(seq).is_none())
+    }
+}
+
+impl Operation {
+    /// What it reads nobody keeps track of: its client forgets it at once.
+    pub fn distrust_reads(&self) {
+        let mut inner = self.session.inner();
+        let (Some(state), caching) = (&inner.client.tracking, inner.caching) else { return };
+        let options = &state.options;
+        let untold = (options.optin && caching != Some(true)) || (options.optout && caching == Some(false));
+        if !untold {
+            inner.flush_behind();
+        }
     }
 }
 

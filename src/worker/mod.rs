@@ -245,6 +245,9 @@ impl WorkerContext {
         if lane.key.dedicated > 0 {
             return self.waiting.borrow().wants_dedicated(lane.key);
         }
+        if lane.key.read_only {
+            return self.table.borrow().is_replica(lane.key.node);
+        }
         self.table.borrow().is_member(lane.key.node) || self.waiting.borrow().wants_node(lane.key.node)
     }
 
@@ -267,6 +270,11 @@ impl WorkerContext {
                 lane.condemn("the node does not answer");
             } else if !table.is_member(lane.key.node) && lane.inner().tickets.is_empty() {
                 lane.condemn("the node left the cluster");
+            } else if lane.key.read_only
+                && !table.is_replica(lane.key.node)
+                && lane.inner().tickets.is_empty()
+            {
+                lane.condemn("the node is no replica any more");
             }
         }
         let idle = |lane: &Lane| lane.state.get() == crate::backend::lane::LaneState::Idle;
