@@ -328,7 +328,9 @@ impl TopologyTask {
         }
         self.shared.version.store(agreed.server.redis_version.clone().map(Arc::new));
         self.agreed = Some(Rc::new(agreed));
-        self.watched.fit(wanted);
+        if self.watched.fit(wanted) {
+            self.shared.bump();
+        }
         if changed { RefreshResult::Changed } else { RefreshResult::Same }
     }
 

@@ -78,14 +78,16 @@ impl WatchList {
     }
 
     /// Starts and ends control connections so that they fit the table. A node that another cluster id
-    /// is expected at now is connected anew.
-    pub(crate) fn fit(&mut self, wanted: HashMap<NodeId, Wanted>) {
+    /// is expected at now is connected anew. True when a node went up or down by that.
+    pub(crate) fn fit(&mut self, wanted: HashMap<NodeId, Wanted>) -> bool {
+        let mut changed = false;
         self.replicas.fit(wanted.values().map(|want| (want.node.clone(), want.primary)));
         self.nodes.retain(|id, watched| {
             let stays = wanted.get(id).is_some_and(|w| w.cluster_id == watched.cluster_id);
             if !stays {
-                // Nobody probes it any more: to whoever still dials it, it is a node like any other.
-                watched.node.set_up(true);
+                // Nobody probes it any more. One that answers is, to whoever still dials it, a node like any
+                // other. For one that does not, what is owed there must not wait: nobody would notice.
+                changed |= watched.node.set_up(!watched.health.is_suspect());
             }
             stays
         });
@@ -94,20 +96,24 @@ impl WatchList {
                 Some(watched) => {
                     (watched.is_primary, watched.names) = (want.primary.is_none(), want.names);
                 }
-                None => self.start(id, want),
+                None => changed |= self.start(id, want),
             }
             self.place(id);
         }
+        changed
     }
 
-    fn start(&mut self, id: NodeId, want: Wanted) {
+    /// True when the node was down from an earlier time.
+    fn start(&mut self, id: NodeId, want: Wanted) -> bool {
         self.serial += 1;
         let Wanted { node, cluster_id, primary, names } = want;
         let (addr, config, reports) = (node.addr.clone(), self.config.clone(), self.reports.clone());
         let control = Control::start((id, self.serial), addr, cluster_id.clone(), config, reports);
         let health = Health::new(self.config.eject_after_failures);
         let (serial, is_primary) = (self.serial, primary.is_none());
+        let changed = node.set_up(true);
         self.nodes.insert(id, Watched { node, health, serial, control, cluster_id, is_primary, names });
+        changed
     }
 
     /// What a node said of its data. True when slots of it have gone elsewhere, or come.
