@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use crate::support::client::Client;
+use crate::support::cluster::RedisCluster;
 use crate::support::keys::key_in;
 use crate::support::proxy::Proxy;
 use crate::support::resp::{Value, frame, show};
+use crate::support::server::Server;
 use crate::support::{check, eventually, shared};
 
 /// Commands one client sends in turn; each is answered without the help of another. Keys of one slot.
@@ -141,6 +143,45 @@ fn what_comes_later_is_delivered_as_by_a_single_redis() {
                 heard.extend([show(&waiting.reply()), show(&waiting.reply())]);
                 heard
             });
+            assert_eq!(got, expected, "{wait}, then {then}");
+        }
+    }
+}
+
+/// What a node says when the key is gone is the reply; what it says when its role changes is not.
+#[test]
+fn a_wait_for_a_key_that_is_gone_ends_in_the_words_of_a_single_redis() {
+    need_redis!();
+    let cases = [
+        ("XREADGROUP GROUP g c BLOCK 0 STREAMS {t}g >", "SET {t}g v"),
+        ("XREADGROUP GROUP g c BLOCK 0 STREAMS {t}g >", "DEL {t}g"),
+        ("XREADGROUP GROUP g c BLOCK 0 STREAMS {t}g >", "MULTI|DEL {t}g|SADD {t}g e|EXEC"),
+        ("XREADGROUP GROUP g c BLOCK 0 STREAMS {t}g >", "XGROUP DESTROY {t}g g"),
+        ("XREADGROUP GROUP g c BLOCK 0 STREAMS {t}g >", "FLUSHALL"),
+        ("XREAD BLOCK 0 STREAMS {t}g $", "SET {t}g v|DEL {t}g|XADD {t}g 667-0 f v"),
+    ];
+    // Nobody else's waits: nothing tells that it is at the node but that somebody waits there.
+    let cluster = RedisCluster::start(1, 0);
+    let proxy = Proxy::start(&cluster.addrs(), &[]);
+    let single = Server::standalone(&[]);
+    for (wait, then) in cases {
+        for resp3 in [false, true] {
+            let [got, expected] = [(proxy.addr(), cluster.client(0)), (single.addr(), single.client())].map(
+                |(addr, mut node)| {
+                    let (mut waiting, mut other) = (connect(addr, resp3), connect(addr, resp3));
+                    other.ok(&request("DEL {t}g"));
+                    other.ok(&request("XGROUP CREATE {t}g g $ MKSTREAM"));
+                    waiting.send(&request(wait));
+                    eventually("it waits at the node", || {
+                        let clients = node.call(&cmd!["INFO", "clients"]).text();
+                        check(clients.contains("blocked_clients:1\r"), clients)
+                    });
+                    let mut heard: Vec<String> =
+                        steps(then, "{t}").iter().map(|step| show(&other.raw(step))).collect();
+                    heard.push(show(&waiting.reply()));
+                    heard
+                },
+            );
             assert_eq!(got, expected, "{wait}, then {then}");
         }
     }
