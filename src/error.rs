@@ -96,6 +96,8 @@ proxy_errors! {
         "`max-clients` connections are open.";
     OutOfMemory, "out_of_memory", No, "OOM slotway: max-memory is reached, no new work is taken",
         "The buffers of all clients and nodes together reached `max-memory`.";
+    NoCluster, "no_cluster", No, "CLUSTERDOWN slotway: cluster support is disabled at the server, and a cluster is expected (key upstream)",
+        "No table was ever loaded, `owner-wait` passed, and whoever answers at the seeds is no cluster node.";
     NotReady, "not_ready", No, "CLUSTERDOWN slotway: the cluster has not been seen yet",
         "No table was ever loaded and `owner-wait` passed.";
 }

@@ -16,6 +16,7 @@ use super::lane::{Lane, LaneState};
 use super::reader::LaneReader;
 use super::ticket::{Aim, Parcel, lost_error};
 use crate::protocol::reply::ReplyScanner;
+use crate::router::slot::KeySlots;
 use crate::session::state::Resp;
 use crate::topology::Event;
 use crate::topology::node::{Node, NodeId};
@@ -141,12 +142,20 @@ pub(crate) async fn dial(
         crate::listener::socket::prepare(&stream)?;
         // A connection that something on the way forgot, while the node itself answers others.
         socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(worker.limits.silence))?;
-        let handshake =
-            Handshake::new(resp, &worker.limits.credentials, &worker.limits.client_name, read_only);
-        shake_hands(&mut stream, &handshake).await?;
+        shake_hands(&mut stream, &opening(worker, node, resp, read_only)).await?;
         Ok(Transport::Tcp(stream))
     };
     tokio::time::timeout(worker.limits.connect_timeout, attempt).await.map_err(|_| ConnectError::Timeout)?
+}
+
+/// What is said first. A server that is no cluster node knows no READONLY and serves reads in either role, so
+/// that it is asked for its role where it is to be the primary.
+fn opening(worker: &WorkerContext, node: &Node, resp: Resp, read_only: bool) -> Handshake {
+    let limits = &worker.limits;
+    let is_cluster = limits.key_slots == KeySlots::Hashed;
+    let handshake = Handshake::new(resp, &limits.credentials, &limits.client_name, read_only && is_cluster);
+    let is_primary = || worker.table.borrow().shards().iter().any(|shard| shard.primary == node.id);
+    if !is_cluster && !read_only && is_primary() { handshake.with_role() } else { handshake }
 }
 
 async fn shake_hands(stream: &mut TcpStream, handshake: &Handshake) -> Result<(), ConnectError> {

@@ -6,21 +6,8 @@
 //!
 //! # The least ACL a node must grant
 //!
-//! `AUTH` and `HELLO` need no permission. The proxy itself uses, besides the commands and keys of
-//! its clients:
-//!
-//! ```text
-//! ACL SETUSER slotway on >secret ~* &* +@all -@admin -@dangerous   (or less: the commands in use)
-//!     +ping +asking +info +cluster|slots +cluster|nodes +cluster|info
-//!     +cluster|myid       optional: notices that another node took over an address
-//!     +client|setname     optional: without it the connection has no name in CLIENT LIST
-//!     +client|id +client|unblock   optional: without them CLIENT UNBLOCK and the stop end a wait by closing
-//!                         its connection, which may lose an element taken in that moment
-//!     +xinfo|stream       optional: without it XREAD BLOCK with $ is not repeated after a lost connection
-//!     +config|get +config|set      optional: without them a node that joins sends no keyspace events until
-//!                         somebody sets notify-keyspace-events there
-//!     +readonly           only where replicas are read
-//! ```
+//! `AUTH` and `HELLO` need no permission. What the proxy uses besides the commands and keys of its clients stands in
+//! README ("What a node must allow"), and a test serves under exactly that rule.
 
 use std::fmt;
 
@@ -74,6 +61,9 @@ pub enum HandshakeError {
     /// The node is loading its data set: alive, not usable yet.
     #[error("the node is loading its data set")]
     Loading,
+    /// The node is a replica, and a primary is needed.
+    #[error("the node is a replica")]
+    Replica,
     /// Anything else, for example the node's `maxclients` reached.
     #[error("the node refused the connection: {0}")]
     Other(String),
@@ -85,6 +75,7 @@ enum Step {
     Auth,
     SetName,
     ReadOnly,
+    Role,
 }
 
 /// The opening of one connection: send [`bytes`](Self::bytes) in one push, then give every reply to
@@ -109,6 +100,13 @@ impl Handshake {
         shake
     }
 
+    /// Asks for the node's role besides: only a primary will do. For servers that are no cluster nodes, which
+    /// take requests for any key in either role.
+    pub fn with_role(mut self) -> Self {
+        self.push(Step::Role, &["ROLE"]);
+        self
+    }
+
     /// All commands, to be written at once.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -130,6 +128,7 @@ impl Handshake {
         match reply.first() {
             Some(b'-') => judge_error(*step, &line(reply))?,
             Some(b'!') => judge_error(*step, &blob(reply))?,
+            Some(b'*') if *step == Step::Role && is_replica(reply) => return Err(HandshakeError::Replica),
             Some(b'+' | b'*' | b'%' | b'$' | b':' | b'_') => {}
             _ => return Err(HandshakeError::Other("the answer is not RESP".to_owned())),
         }
@@ -194,6 +193,12 @@ fn blob(reply: &[u8]) -> String {
     text.trim_end_matches("\r\n").to_owned()
 }
 
+/// Whether a reply to ROLE is a replica's: its first element says so.
+fn is_replica(reply: &[u8]) -> bool {
+    let first = reply.split(|&byte| byte == b'\n').nth(2).unwrap_or(&[]);
+    matches!(first.strip_suffix(b"\r"), Some(b"slave" | b"replica"))
+}
+
 /// `Ok` where an error of this step does not matter.
 fn judge_error(step: Step, text: &str) -> Result<(), HandshakeError> {
     let code = text.split(' ').next().unwrap_or("");
@@ -203,6 +208,8 @@ fn judge_error(step: Step, text: &str) -> Result<(), HandshakeError> {
         _ if text.starts_with("ERR max number of clients") => Err(HandshakeError::Other(text.to_owned())),
         _ if step == Step::SetName => Ok(()),
         "LOADING" => Err(HandshakeError::Loading),
+        // A narrow ACL: the topology service asks, too.
+        _ if step == Step::Role => Ok(()),
         // Redis before 6 says "invalid password"; Redis 6 without a password says "called without
         // any password configured": in both cases what is configured here does not fit the node.
         "ERR" if step == Step::Auth && text.to_ascii_lowercase().contains("password") => {
@@ -297,6 +304,17 @@ mod tests {
         );
         let blob = b"!29\r\nNOAUTH HELLO must be called..\r\n";
         assert!(matches!(shake.accept(0, blob), Err(HandshakeError::WrongPassword(_))));
+    }
+
+    #[test]
+    fn only_a_primary_will_do() {
+        let shake = resp2(None, None, "", false).with_role();
+        assert_eq!(shake.bytes(), b"*1\r\n$4\r\nROLE\r\n");
+        assert_eq!(shake.accept(0, b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"), Ok(HandshakeStep::Done));
+        let replica = b"*5\r\n$5\r\nslave\r\n$9\r\n127.0.0.1\r\n:6379\r\n$9\r\nconnected\r\n:1\r\n";
+        assert_eq!(shake.accept(0, replica), Err(HandshakeError::Replica));
+        assert_eq!(shake.accept(0, b"-NOPERM no permission\r\n"), Ok(HandshakeStep::Done));
+        assert_eq!(shake.accept(0, b"*0\r\n"), Ok(HandshakeStep::Done));
     }
 
     #[test]

@@ -251,7 +251,11 @@ impl WorkerContext {
     }
 
     fn no_owner_error(&self) -> ProxyError {
-        if self.table.borrow().epoch() == 0 { ProxyError::NotReady } else { ProxyError::ClusterDown }
+        match self.table.borrow().epoch() {
+            0 if self.topology.is_no_cluster() => ProxyError::NoCluster,
+            0 => ProxyError::NotReady,
+            _ => ProxyError::ClusterDown,
+        }
     }
 
     /// Looks at everything that waits: what has a way goes, what has waited too long fails. No session

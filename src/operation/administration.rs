@@ -11,7 +11,6 @@ use crate::command::overrides::Refusal;
 use crate::error::ProxyError;
 use crate::protocol::encode;
 use crate::router::slot::slot_of;
-use crate::topology::own::{CLUSTER_NODES, OwnWord};
 use crate::worker::mailbox::Letter;
 
 /// What becomes of a DEBUG subcommand.
@@ -64,8 +63,8 @@ async fn at_owner(operation: &Operation, key: &[u8]) -> Result<Vec<u8>, Failure>
     let until = operation.worker.clock.tick().saturating_add(operation.worker.limits.owner_wait);
     loop {
         let node = operation.owner(slot).await?;
-        let owns = operation.push_each(&[node], CLUSTER_NODES, 1).await.pop();
-        let owns = owns.and_then(|(_, answer)| OwnWord::parse(answer.ok()?.first()?));
+        let owns = operation.push_each(&[node], operation.own_word_request(), 1).await.pop();
+        let owns = owns.and_then(|(_, answer)| operation.own_word(node, answer.ok()?.first()?));
         if owns.is_some_and(|word| word.owns(slot)) {
             let answer = operation.push_each(&[node], operation.request.bytes(), 1).await.pop();
             let mut frames = answer.map_or(Ok(Vec::new()), |(_, answer)| answer).map_err(ProxyError::from)?;

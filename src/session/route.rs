@@ -11,7 +11,7 @@ use crate::command::{Command, KeyRule, SplitKind, find_keys};
 use crate::error::ProxyError;
 use crate::protocol::request::Args;
 use crate::reply::merge::Merge;
-use crate::router::slot::slot_of;
+use crate::router::slot::KeySlots;
 use crate::router::split::{PartBytes, Split, split as split_keys};
 use crate::telemetry::CommandClass;
 
@@ -25,7 +25,7 @@ pub fn route(
     args: &Args<'_>,
 ) {
     let slot = match command.key_rule {
-        KeyRule::First => slot_of(args.at(1)),
+        KeyRule::First => session.worker().limits.key_slots.of(args.at(1)),
         _ => match slot_of_keys(session, command, args) {
             Ok(slot) => {
                 if command.class == CommandClass::Script {
@@ -84,15 +84,15 @@ pub fn slot_of_keys(
         // No keys, or arguments that no node accepts: any node gives the right answer.
         return Ok(NO_SLOT);
     }
-    common_slot(keys.iter().map(|&index| args.at(index as usize)))
+    common_slot(session.worker().limits.key_slots, keys.iter().map(|&index| args.at(index as usize)))
 }
 
 /// The slot all these keys share; [`NO_SLOT`] without any.
 ///
 /// # Errors
 /// They lie in several.
-pub fn common_slot<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Result<u16, CrossSlot> {
-    let mut slots = keys.map(slot_of);
+pub fn common_slot<'a>(key_slots: KeySlots, keys: impl Iterator<Item = &'a [u8]>) -> Result<u16, CrossSlot> {
+    let mut slots = keys.map(|key| key_slots.of(key));
     let Some(first) = slots.next() else { return Ok(NO_SLOT) };
     if slots.all(|slot| slot == first) { Ok(first) } else { Err(CrossSlot) }
 }
@@ -107,6 +107,9 @@ pub fn split(
 ) {
     let worker = session.worker();
     let step = if kind == SplitKind::AllOk { 2 } else { 1 };
+    if worker.limits.key_slots == KeySlots::One {
+        return forward(session, inner, command, frame, (worker.limits.key_slots.of(args.at(1)), false));
+    }
     let plan = match split_keys(args, step) {
         Split::OneSlot(slot) => return forward(session, inner, command, frame, (slot, false)),
         Split::Parts(_) if !worker.limits.multi_key_split => {

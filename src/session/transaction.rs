@@ -18,7 +18,6 @@ use crate::operation::{self, OperationKind, OwnedRequest};
 use crate::protocol::encode;
 use crate::protocol::request::Args;
 use crate::pubsub::{Act, Kind};
-use crate::router::slot::slot_of;
 use crate::worker::limits::WorkerLimits;
 
 /// MULTI as a request; every transaction begins with it.
@@ -225,7 +224,7 @@ fn judge(
         Handling::PubSub(what) => match what.act() {
             // The node it goes to tells all others.
             Act::Publish(Kind::Channel | Kind::Pattern) => Ok((Queued::Sent, NO_SLOT)),
-            Act::Publish(Kind::Shard) => Ok((Queued::Sent, slot_of(args.at(1)))),
+            Act::Publish(Kind::Shard) => Ok((Queued::Sent, session.worker().limits.key_slots.of(args.at(1)))),
             Act::Join(_) | Act::Leave(_) => Err(not_here("subscriptions are slotway's own")),
         },
         Handling::Route | Handling::Split(_) | Handling::Operation(_) => {

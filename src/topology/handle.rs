@@ -57,6 +57,7 @@ pub struct Topology {
     rounds_finished: AtomicU64,
     events: mpsc::Sender<Event>,
     pub(crate) ready: AtomicBool,
+    pub(crate) no_cluster: AtomicBool,
     pub(crate) reason: ArcSwapOption<String>,
     pub(crate) version: ArcSwapOption<String>,
     pub(crate) snapshot: ArcSwap<Snapshot>,
@@ -78,6 +79,7 @@ impl Topology {
             rounds_finished: AtomicU64::new(0),
             events,
             ready: AtomicBool::new(false),
+            no_cluster: AtomicBool::new(false),
             reason: ArcSwapOption::from_pointee("the cluster has not been asked yet".to_owned()),
             version: ArcSwapOption::empty(),
             snapshot: ArcSwap::default(),
@@ -140,6 +142,11 @@ impl Topology {
     /// A complete table (all slots, or the cluster itself says that it is ok) was loaded once.
     pub fn ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
+    }
+
+    /// A cluster is expected, and all that answers is a server that is none.
+    pub fn is_no_cluster(&self) -> bool {
+        self.no_cluster.load(Ordering::Relaxed)
     }
 
     /// Why not ready; `None` when ready.

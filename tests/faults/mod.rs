@@ -16,6 +16,8 @@ mod redirects;
 mod replies;
 mod resend;
 mod scan;
+mod sentinel;
+mod standalone;
 mod stop;
 mod subscribers;
 mod wait;
