@@ -15,6 +15,7 @@ mod differential;
 mod faults;
 mod learned;
 mod path;
+mod replicas;
 mod scanner;
 mod systems;
 mod tidy;

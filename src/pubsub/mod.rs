@@ -38,6 +38,7 @@ pub mod push;
 pub mod reader;
 pub mod subscribe;
 pub mod topic;
+pub mod ways;
 
 /// What can be subscribed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
