@@ -1,16 +1,14 @@
 //! Asks all primaries at once what they know, and waits for none that is away: for commands that tools send first
 //! of all. Owns no reply; who asks decides what a silent primary means.
 
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Operation;
+use super::wait::all;
 use crate::backend::call::Room;
 use crate::topology::node::NodeId;
 use crate::topology::table::SLOTS;
@@ -33,7 +31,7 @@ impl Operation {
             let said = self.said_by(node, push, frames, &room);
             async move { timeout_at(until, said).await.ok().flatten() }
         });
-        let mut answers = together(asked.collect()).await;
+        let mut answers = all(asked).await;
         if !complete {
             answers.push(None);
         }
@@ -53,23 +51,4 @@ impl Operation {
             let _looked = timeout(LOOK_AGAIN, changed).await;
         }
     }
-}
-
-/// All futures at once; results in their order.
-async fn together<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
-    let mut futures: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
-    let mut results: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
-    poll_fn(|cx| {
-        let open = futures.iter_mut().zip(&mut results).filter(|(_, result)| result.is_none());
-        let mut left = false;
-        for (future, result) in open {
-            match future.as_mut().poll(cx) {
-                Poll::Ready(value) => *result = Some(value),
-                Poll::Pending => left = true,
-            }
-        }
-        if left { Poll::Pending } else { Poll::Ready(()) }
-    })
-    .await;
-    results.into_iter().flatten().collect()
 }

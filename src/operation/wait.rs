@@ -157,7 +157,7 @@ fn reply(counts: &Counts) -> Vec<u8> {
 }
 
 /// All at once, in their order.
-async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+pub(super) async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut open: Vec<_> = futures.map(|future| (Box::pin(future), None::<F::Output>)).collect();
     poll_fn(|cx| {
         let mut done = true;

@@ -332,6 +332,15 @@ fn saves_are_done_by_every_shard() {
         let [ours, theirs] =
             [&mut proxy.client(), &mut single.client()].map(|client| client.raw(&request(line)));
         assert_eq!(show(&ours), show(&theirs), "{line}");
+        // What the next one is answered depends on whether this one is at work.
+        for client in [&mut proxy.client(), &mut single.client()] {
+            eventually("nothing is at work", || {
+                let info = client.call(&request("INFO|persistence")).text();
+                let idle =
+                    ["rdb_bgsave_in_progress:0", "aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0"];
+                check(idle.iter().all(|field| info.contains(field)), info)
+            });
+        }
     }
     eventually("every shard was saved", || {
         let saved = on_every_shard(&cluster, "INFO|persistence");
