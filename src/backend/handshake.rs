@@ -6,23 +6,8 @@
 //!
 //! # The least ACL a node must grant
 //!
-//! `AUTH` and `HELLO` need no permission. The proxy itself uses, besides the commands and keys of
-//! its clients:
-//!
-//! ```text
-//! ACL SETUSER slotway on >secret ~* &* +@all -@admin -@dangerous   (or less: the commands in use)
-//!     +ping +asking +info +cluster|slots +cluster|nodes +cluster|info
-//!     +cluster|myid       optional: notices that another node took over an address
-//!     +client|setname     optional: without it the connection has no name in CLIENT LIST
-//!     +client|id +client|unblock   optional: without them CLIENT UNBLOCK and the stop end a wait by closing
-//!                         its connection, which may lose an element taken in that moment
-//!     +xinfo|stream       optional: without it XREAD BLOCK with $ is not repeated after a lost connection
-//!     +config|get +config|set      optional: without them a node that joins sends no keyspace events until
-//!                         somebody sets notify-keyspace-events there
-//!     +readonly           only where replicas are read
-//! ```
-//!
-//! Where the upstream is no cluster, `+role` instead of `+cluster|…`.
+//! `AUTH` and `HELLO` need no permission. What the proxy uses besides the commands and keys of its clients stands in
+//! README ("What a node must allow"), and a test serves under exactly that rule.
 
 use std::fmt;
 

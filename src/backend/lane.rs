@@ -14,6 +14,7 @@ use super::call::{Call, Room};
 use super::permit::Permit;
 use super::sendbuf::{SendBuffer, is_large};
 use super::ticket::{Errand, Parcel, Ticket};
+use crate::script::keyless::KeylessScript;
 use crate::session::script::Loaded;
 use crate::session::state::Resp;
 use crate::topology::node::{Node, NodeId};
@@ -185,7 +186,7 @@ impl Lane {
             }
             None => inner.send.append_with(len, fill),
         }
-        inner.tickets.push_back(Ticket::new(errand, start, len, worker.clock.now()));
+        inner.tickets.push_back(self.ticket(worker, errand, (start, len)));
         drop(inner);
         self.queued(worker);
         Ok(())
@@ -213,11 +214,20 @@ impl Lane {
         } else {
             inner.send.append(&parcel.bytes);
         }
-        let ticket = Ticket::new(parcel.errand, start, len, worker.clock.now());
+        let ticket = self.ticket(worker, parcel.errand, (start, len));
         inner.tickets.push_back(if asking { ticket.after_asking() } else { ticket });
         drop(inner);
         self.queued(worker);
         Ok(())
+    }
+
+    #[inline]
+    fn ticket(&self, worker: &WorkerContext, errand: Errand, (start, len): (u64, usize)) -> Ticket {
+        let mut ticket = Ticket::new(errand, start, len, worker.clock.now());
+        if ticket.is_keyless_script() {
+            ticket.keep(KeylessScript::new(&worker.process.keyless, &self.node));
+        }
+        ticket
     }
 
     /// Queues a request of the proxy's own that is answered by `frames` frames. `None` when the node's

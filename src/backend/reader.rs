@@ -304,7 +304,7 @@ impl Lane {
             return Ok(());
         };
         // A queued command was refused by the node: what it said is why the transaction was given up.
-        let trouble = ticket.trouble.take().filter(|_| frame.starts_with(b"-EXECABORT"));
+        let trouble = ticket.take_trouble().filter(|_| frame.starts_with(b"-EXECABORT"));
         let said = trouble.as_deref().unwrap_or(frame);
         if kind == b'-' && redirect::follow(worker, self, &errand, &request, said) {
             return Ok(());

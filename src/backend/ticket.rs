@@ -10,6 +10,7 @@ use super::call::{Call, CallError};
 use super::lane::LaneKey;
 use crate::command::Command;
 use crate::error::ProxyError;
+use crate::script::keyless::KeylessScript;
 use crate::session::Session;
 use crate::session::state::Resp;
 use crate::telemetry::CommandClass;
@@ -141,6 +142,15 @@ enum Owner {
     Call(Rc<Call>),
 }
 
+/// What few tickets have.
+#[derive(Debug, Default)]
+struct Aside {
+    /// The first error among the frames that were swallowed.
+    trouble: Option<Box<[u8]>>,
+    /// Counted as a script without keys.
+    script: Option<KeylessScript>,
+}
+
 /// An errand or a call in a lane's queue.
 #[derive(Debug)]
 pub struct Ticket {
@@ -151,8 +161,7 @@ pub struct Ticket {
     pub skip: u32,
     /// Frames the reply still consists of.
     pub frames: u16,
-    /// The first error among the frames that were swallowed.
-    pub trouble: Option<Box<[u8]>>,
+    aside: Option<Box<Aside>>,
     /// Stream position of the request's first byte.
     pub start: u64,
     /// Length of the request in bytes, without an ASKING before it.
@@ -170,7 +179,7 @@ impl Ticket {
             skip: errand.before,
             owner: Owner::Errand(errand),
             frames: 1,
-            trouble: None,
+            aside: None,
             start,
             len,
             queued,
@@ -188,8 +197,8 @@ impl Ticket {
     pub fn count(&mut self, frame: &[u8]) -> Turn {
         if self.skip > 0 {
             self.skip -= 1;
-            if frame.first() == Some(&b'-') && self.trouble.is_none() {
-                self.trouble = Some(frame.into());
+            if frame.first() == Some(&b'-') {
+                self.aside.get_or_insert_default().trouble.get_or_insert_with(|| frame.into());
             }
             return Turn::Swallowed;
         }
@@ -200,9 +209,28 @@ impl Ticket {
         Turn::Last
     }
 
+    /// The first error among the frames that were swallowed.
+    pub fn take_trouble(&mut self) -> Option<Box<[u8]>> {
+        self.aside.as_mut()?.trouble.take()
+    }
+
+    /// True for a script (or function, or a transaction that may hold some) without any key.
+    #[inline]
+    pub fn is_keyless_script(&self) -> bool {
+        self.errand().is_some_and(|errand| {
+            errand.slot == NO_SLOT && (errand.command.class == CommandClass::Script || errand.before > 0)
+        })
+    }
+
+    /// As long as this ticket lives, `script` counts.
+    #[cold]
+    pub fn keep(&mut self, script: KeylessScript) {
+        self.aside.get_or_insert_default().script = Some(script);
+    }
+
     /// A ticket for a call that is answered by `frames` frames.
     pub fn of_call(call: Rc<Call>, frames: u16, (start, len): (u64, usize), queued: u64) -> Self {
-        Self { owner: Owner::Call(call), plain: false, skip: 0, frames, trouble: None, start, len, queued }
+        Self { owner: Owner::Call(call), plain: false, skip: 0, frames, aside: None, start, len, queued }
     }
 
     /// The call, if it is one's.

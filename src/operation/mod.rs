@@ -34,6 +34,7 @@ mod latency;
 mod leaving;
 mod memory;
 pub mod monitor;
+pub mod ping;
 mod scan;
 mod scripts;
 mod slot_keys;
@@ -63,6 +64,8 @@ use crate::worker::outgoing::LARGE;
 pub enum OperationKind {
     /// INFO, where it shows something of the nodes' data.
     Info,
+    /// PING, while scripts without keys run.
+    Ping,
     /// WATCH.
     Watch,
     /// UNWATCH, after a WATCH.
@@ -83,6 +86,8 @@ pub enum OperationKind {
     AskKeys,
     /// SUBSCRIBE and its like, where a node has to be asked.
     Subscribe,
+    /// UNSUBSCRIBE and its like, where nodes have to be told.
+    Unsubscribe,
     /// PUBSUB.
     Pubsub,
     /// What concerns all keys, or all nodes.
@@ -94,8 +99,8 @@ impl OperationKind {
     /// How such a command is handled, for the table of commands.
     pub fn words(self) -> &'static str {
         match self {
-            Self::Everyone(_) | Self::Info | Self::Pubsub | Self::Monitor => "all shards",
-            Self::Subscribe => "shared subscription",
+            Self::Everyone(_) | Self::Info | Self::Ping | Self::Pubsub | Self::Monitor => "all shards",
+            Self::Subscribe | Self::Unsubscribe => "shared subscription",
             Self::AskKeys => "route by key, asked for",
             Self::Watch
             | Self::Unwatch
@@ -110,6 +115,12 @@ impl OperationKind {
     /// True for what does not wait inside a transaction, and goes to the owner of its keys like any command.
     pub fn is_routed_in_transaction(self) -> bool {
         self.waits()
+    }
+
+    /// True for what has an answer whatever nodes do, and a bound of its own for how long it asks them:
+    /// `request-deadline` never ends it.
+    fn is_timeless(self) -> bool {
+        matches!(self, Self::Ping | Self::Unsubscribe)
     }
 
     /// True for what waits at nodes as long as its client wants, and ends when its client is gone.
@@ -200,7 +211,7 @@ pub fn start(
     session.watch();
     let seq = inner.pending.push(class, NO_SLOT, session.worker().clock.now(), CellState::Waiting);
     inner.epoch = OTHER_LANE;
-    let progress = Rc::new(Progress::default());
+    let progress = Rc::new(Progress { timeless: Cell::new(kind.is_timeless()), ..Progress::default() });
     let operation = Operation {
         worker: Rc::clone(session.worker()),
         session: Rc::clone(session),
@@ -226,6 +237,7 @@ async fn run(operation: Operation, kind: OperationKind) {
             Err(error) => Err(error),
         },
         OperationKind::Info => info::info(&operation).await,
+        OperationKind::Ping => ping::ping(&operation).await,
         OperationKind::Watch => watch::watch(&operation).await,
         OperationKind::Unwatch => watch::unwatch(&operation).await,
         OperationKind::Exec => {
@@ -241,6 +253,7 @@ async fn run(operation: Operation, kind: OperationKind) {
         }
         OperationKind::Wait => wait::wait(&operation).await,
         OperationKind::Subscribe => crate::pubsub::subscribe::subscribe(&operation).await,
+        OperationKind::Unsubscribe => crate::pubsub::subscribe::unsubscribe(&operation).await,
         OperationKind::Pubsub => crate::pubsub::inspect::pubsub(&operation).await,
         OperationKind::Monitor => monitor::monitor(&operation).await,
         OperationKind::Tracking => crate::tracking::switch(&operation).await,

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
+use super::leaving::Ends;
 use super::topic::Topic;
 use super::{Act, Kind, Name, PubSubCommand, hub};
 use crate::backend::ticket::NO_SLOT;
@@ -69,8 +70,11 @@ pub fn handle(
 ) {
     match what.act() {
         Act::Publish(_) => super::publish::publish(session, inner, command, frame, args),
+        Act::Leave(kind) if is_last(session, inner, kind, args) => {
+            operation::start(session, inner, (command, OperationKind::Unsubscribe), args);
+        }
         Act::Leave(kind) => {
-            let frames = leave(session, inner, kind, args);
+            let frames = leave(session, inner, kind, args, &Rc::default());
             confirm(session, inner, command, &frames);
         }
         Act::Join(kind) => match ready(session, inner, kind, args) {
@@ -109,6 +113,18 @@ fn ready(
     args.iter().skip(1).map(topic).collect()
 }
 
+/// True when a topic that the client leaves has no other client: nodes have to be told.
+fn is_last(session: &Session, inner: &SessionInner, kind: Kind, args: &Args<'_>) -> bool {
+    let Some(names) = inner.subscriptions.as_ref().and_then(|have| have.names.get(kind.index())) else {
+        return false;
+    };
+    let last = |name: &[u8]| session.worker().hub.topic(kind, name).is_some_and(|topic| topic.clients() <= 1);
+    match args.len() {
+        1 => names.keys().any(|name| last(name)),
+        _ => args.iter().skip(1).any(|name| names.contains_key(name) && last(name)),
+    }
+}
+
 /// False when the client, or all clients of the worker, would have too many subscriptions.
 pub(super) fn has_room(worker: &WorkerContext, inner: &SessionInner, kind: Kind, args: &Args<'_>) -> bool {
     let have = inner.subscriptions.as_deref();
@@ -144,8 +160,15 @@ pub(super) fn join(
     frames
 }
 
-/// Ends subscriptions: those named, else all of the kind; what the client is told.
-fn leave(session: &Session, inner: &mut SessionInner, kind: Kind, args: &Args<'_>) -> Vec<u8> {
+/// Ends subscriptions: those named, else all of the kind; what the client is told. `ends` knows when nodes have
+/// ended theirs.
+pub(super) fn leave(
+    session: &Session,
+    inner: &mut SessionInner,
+    kind: Kind,
+    args: &Args<'_>,
+    ends: &Rc<Ends>,
+) -> Vec<u8> {
     let worker = session.worker();
     let all = || -> Vec<Name> {
         let names = inner.subscriptions.as_ref().and_then(|have| have.names.get(kind.index()));
@@ -158,7 +181,7 @@ fn leave(session: &Session, inner: &mut SessionInner, kind: Kind, args: &Args<'_
     let (resp, word) = (inner.client.resp, kind.leave_word());
     let mut frames = Vec::new();
     for name in &names {
-        end(worker, inner, kind, name);
+        end(worker, inner, (kind, name), ends);
         let told = inner.subscriptions.as_ref().map_or(0, |have| have.told(kind));
         tell(&mut frames, resp, word, Some(name), told);
     }
@@ -173,7 +196,7 @@ fn leave(session: &Session, inner: &mut SessionInner, kind: Kind, args: &Args<'_
 }
 
 /// Ends one subscription, if the client has it.
-fn end(worker: &WorkerContext, inner: &mut SessionInner, kind: Kind, name: &[u8]) {
+fn end(worker: &WorkerContext, inner: &mut SessionInner, (kind, name): (Kind, &[u8]), ends: &Rc<Ends>) {
     let Some(have) = &mut inner.subscriptions else { return };
     let Some((name, place)) = have.names.get_mut(kind.index()).and_then(|names| names.remove_entry(name))
     else {
@@ -185,7 +208,7 @@ fn end(worker: &WorkerContext, inner: &mut SessionInner, kind: Kind, name: &[u8]
     worker.process.pubsub.client(kind, &name, false);
     if let Some(topic) = worker.hub.topic(kind, &name) {
         topic.remove(place);
-        hub::release(worker, &topic);
+        hub::release(worker, &topic, ends);
     }
 }
 
@@ -206,7 +229,7 @@ impl SessionInner {
         for kind in Kind::ALL {
             let names = self.subscriptions.as_ref().and_then(|have| have.names.get(kind.index()));
             let names: Vec<Name> = names.into_iter().flat_map(HashMap::keys).cloned().collect();
-            names.iter().for_each(|name| end(worker, self, kind, name));
+            names.iter().for_each(|name| end(worker, self, (kind, name), &Rc::default()));
         }
         self.subscriptions = None;
         self.held_pushes = None;

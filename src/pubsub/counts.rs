@@ -46,7 +46,7 @@ impl Counts {
         });
     }
 
-    /// A connection's subscription stands, or ended.
+    /// A connection's subscription stands, or the node has said that it ended.
     pub fn link(&self, kind: Kind, name: &Name, node: NodeId, stands: bool) {
         self.change(kind, name, |count| {
             let at = count.links.iter().position(|(at, _)| *at == node);
@@ -88,18 +88,22 @@ impl Counts {
             .unwrap_or_default()
     }
 
-    /// How many more receivers a message has than `node` says, which counts our connections instead of our
-    /// clients.
-    pub fn beyond(&self, kind: Kind, channel: &[u8], node: NodeId) -> i64 {
-        let more = |count: &Count| count.clients as i64 - count.links_at(node) as i64;
-        let mut sum = more(&self.of(kind, channel));
+    /// How many receivers a message has if `node` says `said`, which counts our connections instead of our
+    /// clients. No fewer than our clients: a connection that the node has let go is counted here until it says so.
+    pub fn receivers(&self, kind: Kind, channel: &[u8], (node, said): (NodeId, i64)) -> i64 {
+        let (mut clients, mut links) = (0, 0);
+        let mut add = |count: &Count| {
+            clients += count.clients as i64;
+            links += count.links_at(node) as i64;
+        };
+        add(&self.of(kind, channel));
         if kind == Kind::Channel
             && let Some(patterns) = self.names.get(Kind::Pattern.index())
         {
             let matching = patterns.iter().filter(|entry| glob::matches_exact(entry.key(), channel));
-            sum += matching.map(|entry| more(entry.value())).sum::<i64>();
+            matching.for_each(|entry| add(entry.value()));
         }
-        sum
+        said.saturating_sub(links).max(0).saturating_add(clients)
     }
 
     /// How many different channels or patterns clients of this process are subscribed to.
@@ -134,11 +138,13 @@ mod tests {
         counts.link(Kind::Channel, &channel, A, true);
         counts.client(Kind::Pattern, &pattern, true);
         counts.link(Kind::Pattern, &pattern, B, true);
-        assert_eq!(counts.beyond(Kind::Channel, b"news", A), 3 - 2 + 1);
-        assert_eq!(counts.beyond(Kind::Channel, b"news", B), 3 + 1 - 1);
+        let receivers = |kind, channel: &[u8], said| counts.receivers(kind, channel, said);
+        assert_eq!(receivers(Kind::Channel, b"news", (A, 7)), 7 - 2 + 3 + 1);
+        assert_eq!(receivers(Kind::Channel, b"news", (B, 7)), 7 - 1 + 3 + 1);
+        assert_eq!(receivers(Kind::Channel, b"news", (A, 1)), 3 + 1, "one of ours has just gone");
         assert_eq!(
-            (counts.beyond(Kind::Channel, b"other", A), counts.beyond(Kind::Shard, b"news", A)),
-            (0, 0)
+            (receivers(Kind::Channel, b"other", (A, 7)), receivers(Kind::Shard, b"news", (A, 7))),
+            (7, 7)
         );
         assert_eq!((counts.names(Kind::Pattern), counts.patterns_at(A), counts.patterns_at(B)), (1, 0, 1));
         assert_eq!(counts.of(Kind::Channel, b"news").links_at(A), 2);

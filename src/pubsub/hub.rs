@@ -9,6 +9,7 @@ use std::rc::Rc;
 use smallvec::{SmallVec, smallvec};
 
 use super::events::Doubtful;
+use super::leaving::{Ends, Leaving};
 use super::link::Link;
 use super::places::{State, View};
 use super::topic::{Topic, Trouble};
@@ -102,8 +103,8 @@ pub(super) fn make(worker: &Rc<WorkerContext>, kind: Kind, name: &[u8]) -> Rc<To
     topic
 }
 
-/// Gives a topic up when nobody wants it any more.
-pub(super) fn release(worker: &WorkerContext, topic: &Rc<Topic>) {
+/// Gives a topic up when nobody wants it any more; `ends` knows when nodes have, too.
+pub(super) fn release(worker: &WorkerContext, topic: &Rc<Topic>, ends: &Rc<Ends>) {
     if topic.is_wanted() || topic.gone.replace(true) {
         return;
     }
@@ -116,18 +117,16 @@ pub(super) fn release(worker: &WorkerContext, topic: &Rc<Topic>) {
     for node in nodes {
         let state = topic.places.borrow_mut().lost(node);
         if let Some(state @ (State::Asked | State::Confirmed(_))) = state {
-            leave(worker, topic, (node, matches!(state, State::Confirmed(_))));
+            leave(worker, topic, (node, matches!(state, State::Confirmed(_))), ends);
         }
     }
 }
 
 /// Ends a subscription at a node; `stood`: it was confirmed.
-fn leave(worker: &WorkerContext, topic: &Rc<Topic>, (node, stood): (NodeId, bool)) {
-    if stood {
-        worker.process.pubsub.link(topic.kind, &topic.name, node, false);
-    }
-    if let Some(link) = worker.hub.link(node).filter(|link| link.is_ready()) {
-        link.leave(topic);
+fn leave(worker: &WorkerContext, topic: &Rc<Topic>, end: (NodeId, bool), ends: &Rc<Ends>) {
+    let leaving = Leaving::new(worker, topic, end, ends);
+    if let Some(link) = worker.hub.link(end.0).filter(|link| link.is_ready()) {
+        link.leave(topic, leaving);
     }
 }
 
@@ -143,7 +142,7 @@ pub(super) fn settle(worker: &Rc<WorkerContext>, topic: &Rc<Topic>) {
     let is_well = |node| is_well(worker, node);
     let plan = topic.places.borrow_mut().plan(view, is_well);
     for end in plan.leave {
-        leave(worker, topic, end);
+        leave(worker, topic, end, &Rc::default());
     }
     let early = topic.retry_at.get() > now;
     if plan.restless || (early && !plan.ask.is_empty()) {

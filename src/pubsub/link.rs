@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+use super::leaving::Leaving;
 use super::reader::LinkReader;
 pub use super::topic::Ask;
 use super::topic::Topic;
@@ -81,8 +82,8 @@ impl Link {
     }
 
     /// Ends the subscription of a topic.
-    pub fn leave(&self, topic: &Rc<Topic>) {
-        let ask = Ask::Leave { topic: Rc::clone(topic), told: false };
+    pub(super) fn leave(&self, topic: &Rc<Topic>, leaving: Leaving) {
+        let ask = Ask::Leave { topic: Rc::clone(topic), told: false, leaving };
         self.queue(topic.kind.leave_word(), topic, ask);
         if topic.kind == Kind::Shard {
             // The node may end it before it reads this, and then answers with a redirect: PONG tells.

@@ -30,6 +30,7 @@ pub mod frames;
 pub mod glob;
 pub mod hub;
 pub mod inspect;
+pub mod leaving;
 pub mod link;
 pub mod places;
 pub mod publish;

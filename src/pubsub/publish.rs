@@ -43,10 +43,10 @@ pub fn recount(worker: &WorkerContext, node: NodeId, request: &[u8], reply: &[u8
         Handling::PubSub(PubSubCommand::Spublish) => Kind::Shard,
         _ => return None,
     };
-    let beyond = worker.process.pubsub.beyond(kind, args.at(1), node);
-    (beyond != 0).then(|| {
+    let receivers = worker.process.pubsub.receivers(kind, args.at(1), (node, count));
+    (receivers != count).then(|| {
         let mut out = Vec::new();
-        encode::integer(&mut out, count.saturating_add(beyond).max(0));
+        encode::integer(&mut out, receivers);
         out
     })
 }

@@ -1,9 +1,11 @@
 //! SUBSCRIBE, PSUBSCRIBE and SSUBSCRIBE where nodes have to be asked: an operation that makes the hub want the
 //! topics, waits until all of them stand, and subscribes the client then. Dropped, it wants nothing any more.
+//! UNSUBSCRIBE and its like where nobody else of the worker wants a topic: the client is told when nodes know.
 
 use std::rc::Rc;
 
-use super::client::{has_room, join};
+use super::client::{has_room, join, leave};
+use super::leaving::Ends;
 use super::topic::{Topic, Trouble};
 use super::{Act, Kind, hub};
 use crate::command::Handling;
@@ -49,7 +51,7 @@ impl Drop for Interest {
     fn drop(&mut self) {
         self.topic.end_interest();
         self.worker.hub.hold(-1);
-        hub::release(&self.worker, &self.topic);
+        hub::release(&self.worker, &self.topic, &Rc::default());
     }
 }
 
@@ -89,4 +91,20 @@ pub async fn subscribe(operation: &Operation) -> Result<Vec<u8>, ProxyError> {
     operation.is_heard();
     let topics: Vec<Rc<Topic>> = wanted.iter().map(|interest| Rc::clone(&interest.topic)).collect();
     Ok(join(session, &mut session.inner(), kind, &topics))
+}
+
+/// UNSUBSCRIBE, PUNSUBSCRIBE and SUNSUBSCRIBE, where nodes have to be told. A node that does not answer within
+/// `connect-timeout` may still count the client among the receivers of a message.
+///
+/// # Errors
+/// None but for a command of another kind.
+pub async fn unsubscribe(operation: &Operation) -> Result<Vec<u8>, ProxyError> {
+    let Handling::PubSub(what) = operation.command.handling else { return Err(ProxyError::BadReply) };
+    let Act::Leave(kind) = what.act() else { return Err(ProxyError::BadReply) };
+    let (session, args) = (&operation.session, operation.request.args());
+    let ends: Rc<Ends> = Rc::default();
+    let frames = leave(session, &mut session.inner(), kind, &args, &ends);
+    operation.is_heard();
+    ends.over(operation.worker.limits.connect_timeout).await;
+    Ok(frames)
 }

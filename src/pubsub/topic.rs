@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 
+use super::leaving::Leaving;
 use super::places::Places;
 use super::{Kind, Name, glob};
 use crate::router::slot::slot_of;
@@ -26,6 +27,8 @@ pub enum Ask {
         topic: Rc<Topic>,
         /// See above.
         told: bool,
+        /// What is to know of its end.
+        leaving: Leaving,
     },
     /// A sign of life; also marks the end of what was asked before it.
     Ping,

@@ -2,6 +2,8 @@
 //! heard of the script. Owns the bodies (bounded by `script-cache-bytes`, the least recently used go first).
 //! Off the path of requests but for EVAL and EVALSHA, and those ask their worker's own short memory first.
 
+pub mod keyless;
+
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};

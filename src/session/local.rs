@@ -29,6 +29,9 @@ pub fn answer(
     args: &Args<'_>,
 ) {
     let worker = session.worker();
+    if local == LocalCommand::Ping && worker.process.keyless.is_any() {
+        return crate::operation::start(session, inner, (command, OperationKind::Ping), args);
+    }
     let learned = worker.topology.learned();
     let env = environment(worker, &learned);
     let mut frame = worker.pool.take();

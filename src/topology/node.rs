@@ -2,7 +2,7 @@
 //! `NodeRegistry` for how long), so that a `Vec` index replaces a map look-up on the path of a request.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Index of a node address. Not used for another address before the first has been out of the cluster
 /// for an hour and thousands of others came after it (`NodeRegistry`).
@@ -43,12 +43,13 @@ pub struct Node {
     /// Where to dial it.
     pub addr: NodeAddr,
     up: AtomicBool,
+    keyless_scripts: AtomicUsize,
 }
 
 impl Node {
     /// A node is taken to be reachable until something says otherwise.
     pub fn new(id: NodeId, addr: NodeAddr) -> Self {
-        Self { id, addr, up: AtomicBool::new(true) }
+        Self { id, addr, up: AtomicBool::new(true), keyless_scripts: AtomicUsize::new(0) }
     }
 
     /// False while the node is ejected: nothing dials it but the probe of the control connection.
@@ -59,5 +60,11 @@ impl Node {
     /// Written by the topology task only; says whether that changed anything.
     pub fn set_up(&self, up: bool) -> bool {
         self.up.swap(up, Ordering::Relaxed) != up
+    }
+
+    /// Scripts without keys that this process has sent it and that it has not answered: see
+    /// `script::keyless`, which counts them.
+    pub(crate) fn keyless_scripts(&self) -> &AtomicUsize {
+        &self.keyless_scripts
     }
 }

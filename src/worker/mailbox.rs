@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::error::ProxyError;
 use crate::pubsub::counts::Counts;
 use crate::script::ScriptCache;
+use crate::script::keyless::KeylessScripts;
 use crate::session::clients::Told;
 use crate::telemetry::snapshot::{Snapshot, Traffic};
 use crate::topology::Topology;
@@ -87,6 +88,8 @@ pub struct Process {
     pub tracking: Arc<AtomicUsize>,
     /// Scripts by their SHA1.
     pub scripts: ScriptCache,
+    /// Scripts without keys that nodes have not answered.
+    pub keyless: Arc<KeylessScripts>,
     /// Dedicated connections in use.
     pub dedicated: Arc<DedicatedCount>,
     /// Who is subscribed to what.
@@ -101,6 +104,7 @@ impl Process {
         let first = (u64::from(fastrand::u32(1..1 << 20)) << 32) + 1;
         Arc::new(Self {
             scripts: ScriptCache::new(config.script_cache_bytes),
+            keyless: Arc::default(),
             memory_ceiling: config.memory_ceiling(),
             config,
             topology,

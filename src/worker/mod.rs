@@ -44,6 +44,7 @@ use crate::backend::line::LinePool;
 use crate::backend::ticket::{Errand, NO_SLOT};
 use crate::backend::waiting::WaitingRoom;
 use crate::command::CommandTable;
+use crate::operation::ping::Questions;
 use crate::protocol::scan::RequestScanner;
 use crate::pubsub::hub::Hub;
 use crate::session::Session;
@@ -76,6 +77,8 @@ pub struct WorkerContext {
     pub lanes: RefCell<Lanes>,
     /// Dedicated connections nobody uses.
     pub lines: RefCell<LinePool>,
+    /// Which nodes say that they are busy.
+    pub busy_questions: Questions,
     /// A lane became ready or the table changed: operations that wait for a node look again.
     pub changed: Notify,
     /// The table, or what is known of a node, changed: what waits at a node looks whether it still should.
@@ -138,6 +141,7 @@ impl WorkerContext {
             topology,
             lanes: RefCell::default(),
             lines: RefCell::default(),
+            busy_questions: Questions::default(),
             changed: Notify::new(),
             adopted: Notify::new(),
             waiting: RefCell::default(),

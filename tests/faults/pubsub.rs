@@ -14,12 +14,12 @@ use crate::support::resp::{Value, bulk};
 use crate::support::{Stop, check, eventually, heavy, shared};
 
 /// The confirmation of a subscription as a RESP3 node sends it.
-fn confirmation(seen: &Seen) -> Vec<u8> {
+pub fn confirmation(seen: &Seen) -> Vec<u8> {
     let word = seen.name().to_lowercase();
     [b">3\r\n".to_vec(), bulk(word.as_bytes()), bulk(&seen.args[1]), b":1\r\n".to_vec()].concat()
 }
 
-fn is_subscription(seen: &Seen) -> bool {
+pub fn is_subscription(seen: &Seen) -> bool {
     matches!(seen.name().as_str(), "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE")
 }
 

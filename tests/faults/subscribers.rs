@@ -1,12 +1,14 @@
-//! Subscribers that are many, that do not read, that want too much, or that vanish: bounded, and nobody else
-//! notices.
+//! Subscribers that are many, that do not read, that want too much, that vanish, or that have had enough: bounded,
+//! and nobody else notices.
 
 use std::io::Write;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::path::pubsub::subscribe;
-use crate::support::client::Client;
+use super::pubsub::{confirmation, is_subscription};
+use crate::path::pubsub::{nothing_more, subscribe};
+use crate::support::client::{Client, words};
 use crate::support::keys::slot;
+use crate::support::node::{Answer, FakeCluster, Gate, Seen};
 use crate::support::proxy::Proxy;
 use crate::support::resp::Value;
 use crate::support::{allow_files, check, eventually, heavy, leave_out, shared};
@@ -170,4 +172,60 @@ fn clients_that_vanish_in_the_middle_leave_nothing_behind() {
             .collect();
         check(left.is_empty(), left)
     });
+}
+
+/// What a RESP3 node sends when a subscription has ended.
+fn ended(seen: &Seen) -> Vec<u8> {
+    String::from_utf8(confirmation(seen)).expect("text").replace(":1\r\n", ":0\r\n").into_bytes()
+}
+
+#[test]
+fn the_end_of_a_subscription_is_confirmed_when_the_node_has_confirmed_it() {
+    let fake = FakeCluster::start(1);
+    let gate = Gate::default();
+    let hold = gate.clone();
+    fake.script(move |seen| match seen.name().as_str() {
+        "UNSUBSCRIBE" => Answer::Hold(hold.clone(), ended(seen)),
+        _ if is_subscription(seen) => Answer::Reply(confirmation(seen)),
+        _ => Answer::Standard,
+    });
+    let proxy = Proxy::start(fake.addrs(), &[("workers", "1"), ("connect-timeout", "20s")]);
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    subscribe(&mut client, "SUBSCRIBE", &["a".to_owned(), "b".to_owned()]);
+    subscribe(&mut other, "SUBSCRIBE", &["b".to_owned()]);
+    subscribe(&mut client, "UNSUBSCRIBE", &["b".to_owned()]);
+    assert_eq!(fake.seen_named("UNSUBSCRIBE").len(), 0, "another client has it");
+    client.send(&[words("UNSUBSCRIBE a"), words("ECHO x")].concat());
+    eventually("the node is told", || check(fake.seen_named("UNSUBSCRIBE").len() == 1, fake.seen()));
+    client.patience(Duration::from_millis(300));
+    assert!(client.try_reply().is_err(), "told too early");
+    gate.open();
+    client.patience(Duration::from_secs(20));
+    let told = client.value();
+    assert_eq!((told.items()[0].text(), told.items()[1].text()), ("unsubscribe".to_owned(), "a".to_owned()));
+    assert_eq!(client.value(), Value::Bulk(b"x".to_vec()), "what came behind waited for its turn");
+    nothing_more(&mut other);
+}
+
+#[test]
+fn a_node_that_does_not_confirm_the_end_of_a_subscription_holds_its_client_up_for_connect_timeout_only() {
+    let fake = FakeCluster::start(1);
+    fake.script(|seen| match seen.name().as_str() {
+        "UNSUBSCRIBE" if seen.arg(1) == "breaks" => Answer::Close(Vec::new()),
+        "UNSUBSCRIBE" => Answer::Never,
+        _ if is_subscription(seen) => Answer::Reply(confirmation(seen)),
+        _ => Answer::Standard,
+    });
+    let keys = [("workers", "1"), ("connect-timeout", "100ms"), ("request-deadline", "50ms")];
+    let proxy = Proxy::start(fake.addrs(), &keys);
+    let mut client = proxy.client();
+    subscribe(&mut client, "SUBSCRIBE", &["a".to_owned(), "b".to_owned()]);
+    client.send(&[words("UNSUBSCRIBE"), words("ECHO x")].concat());
+    assert!(client.values(2).iter().all(|frame| frame.items()[0].text() == "unsubscribe"));
+    assert_eq!(client.value(), Value::Bulk(b"x".to_vec()));
+    let keys = [("workers", "1"), ("connect-timeout", "20s")];
+    let proxy = Proxy::start(fake.addrs(), &keys);
+    let mut client = proxy.client();
+    subscribe(&mut client, "SUBSCRIBE", &["breaks".to_owned()]);
+    subscribe(&mut client, "UNSUBSCRIBE", &["breaks".to_owned()]);
 }

@@ -11,6 +11,7 @@ mod harness;
 mod info;
 mod keyspace;
 mod keyspace_events;
+mod least_acl;
 mod metrics;
 mod multi_key;
 mod own;

@@ -169,6 +169,56 @@ fn subscribers_share_upstream_subscriptions_and_every_count_is_of_clients() {
     });
 }
 
+/// A PUBLISH behind the answer to an UNSUBSCRIBE counts right, whoever sends it, with and without receivers that are
+/// not ours.
+#[test]
+fn a_count_behind_the_end_of_a_subscription_is_right() {
+    need_redis!();
+    let name = shared::unique("ended");
+    let channels: Vec<String> = (0..3).map(|n| key_in(n * 5000 + 9, &format!("{name}:{n}:"))).collect();
+    let mut publishers = [shared::client(), shared::client()];
+    for round in 0..60 {
+        let mut direct: Vec<Client> = Vec::new();
+        if round % 2 == 1 {
+            for channel in &channels {
+                let owner = shared::cluster().initial_owner(slot(channel.as_bytes()));
+                direct.push(shared::cluster().client(owner));
+                let direct = direct.last_mut().expect("just pushed");
+                subscribe(direct, "SUBSCRIBE", std::slice::from_ref(channel));
+                subscribe(direct, "SSUBSCRIBE", std::slice::from_ref(channel));
+            }
+        }
+        let others = direct.len() as i64 / channels.len() as i64;
+        let mut client = if round % 4 < 2 { shared::client() } else { shared::proxy().client_resp3() };
+        let patterns: Vec<String> = channels.iter().map(|channel| format!("{channel}*")).collect();
+        subscribe(&mut client, "SUBSCRIBE", &channels);
+        subscribe(&mut client, "PSUBSCRIBE", &patterns);
+        subscribe(&mut client, "SSUBSCRIBE", &channels);
+        let mut publish = |command: &str, n: usize| {
+            publishers[(n + round / 4) % 2].call(&cmd![command, channels[n], "x"]).int()
+        };
+        client.send(&words("UNSUBSCRIBE"));
+        client.values(channels.len());
+        assert_eq!([0, 1, 2].map(|n| publish("PUBLISH", n)), [1 + others; 3], "its pattern is left");
+        client.values(channels.len());
+        subscribe(&mut client, "PUNSUBSCRIBE", &patterns);
+        assert_eq!([2, 0, 1].map(|n| publish("PUBLISH", n)), [others; 3]);
+        client.send(&words("SUNSUBSCRIBE"));
+        client.values(channels.len());
+        assert_eq!([1, 0, 2].map(|n| publish("SPUBLISH", n)), [others; 3]);
+        assert_eq!(client.call(&cmd!["ECHO", "x"]), Value::Bulk(b"x".to_vec()));
+        drop(direct);
+        let node = |n: usize| {
+            shared::cluster().client(shared::cluster().initial_owner(slot(channels[n].as_bytes())))
+        };
+        eventually("those that are not ours have left", || {
+            let left =
+                [0, 1, 2].map(|n| node(n).call(&cmd!["PUBSUB", "NUMSUB", channels[n]]).items()[1].int());
+            check(left == [0; 3], left)
+        });
+    }
+}
+
 #[test]
 fn client_list_tells_of_subscriptions() {
     need_redis!();

@@ -7,7 +7,8 @@ use crate::protocol::encode;
 use crate::protocol::request::Args;
 use crate::session::state::{ClientState, Resp, SessionMode};
 
-pub(super) fn ping(args: &Args, out: &mut Vec<u8>) {
+/// PING, by a proxy or server that is not busy.
+pub fn ping(args: &Args, out: &mut Vec<u8>) {
     match args.get(1) {
         _ if args.len() > 2 => encode::error(out, "ERR wrong number of arguments for 'ping' command"),
         Some(text) => encode::bulk(out, text),

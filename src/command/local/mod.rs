@@ -21,6 +21,7 @@ mod info_nodes;
 pub use client::{ClientsRequest, PauseMode, Unblock};
 pub use client_filter::{ClientFilter, ClientKind, KillFilter};
 pub use client_list::{ClientIo, client_line};
+pub use connection::ping;
 pub use info::reply as inform;
 pub use info_nodes::NodesInfo;
 
