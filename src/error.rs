@@ -84,6 +84,8 @@ proxy_errors! {
         "Between MULTI and EXEC more was queued than `transaction-bytes` or `transaction-commands` allow.";
     KeysUnknown, "keys_unknown", No, "ERR slotway: the keys of this command cannot be told, so no shard can be chosen; it was not executed",
         "A command learned from the cluster names no key, or neither its key specifications nor COMMAND GETKEYS at a node tell which arguments are keys, or the request is too large to ask (`dedicated-request-bytes`).";
+    SettingsDiffer, "settings_differ", No, "ERR slotway: the primaries do not have the same value of this setting",
+        "CONFIG GET of a setting by its name; its names follow. Where a pattern asks for it, it is left out. CONFIG SET makes it the same everywhere.";
     SubscriptionsFull, "subscriptions_full", No, "ERR slotway: too many subscriptions (client-subscriptions or worker-subscriptions)",
         "A client wants more channels and patterns than `client-subscriptions`, or all of a worker's more than `worker-subscriptions`.";
     TrackingFull, "tracking_full", No, "ERR slotway: too many clients have tracking on (tracking-clients-max)",

@@ -127,6 +127,8 @@ pub enum EveryoneKind {
     MemoryStats,
     /// CONFIG SET.
     ConfigSet,
+    /// CONFIG RESETSTAT.
+    ResetStats,
     /// DEBUG.
     Debug,
     /// SCRIPT LOAD.
@@ -163,6 +165,7 @@ pub(super) async fn run(operation: &Operation, kind: EveryoneKind) -> Result<Vec
         Kind::LatencyHistogram => broadcast::latency(operation, latency::histogram).await,
         Kind::MemoryStats => broadcast::memory_stats(operation).await,
         Kind::ConfigSet => administration::config_set(operation).await,
+        Kind::ResetStats => administration::reset_stats(operation).await,
         Kind::Debug => administration::debug(operation).await,
         Kind::ScriptLoad => scripts::load(operation).await,
         Kind::ScriptExists => scripts::exists(operation).await,

@@ -12,7 +12,6 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use bytes::Bytes;
-use serde::Deserialize;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -29,6 +28,7 @@ mod flush;
 mod info;
 mod keys;
 mod keyspace;
+pub mod kind;
 mod last_ids;
 mod latency;
 mod leaving;
@@ -37,7 +37,9 @@ pub mod monitor;
 pub mod ping;
 mod scan;
 mod scripts;
+mod settings;
 mod slot_keys;
+mod survey;
 mod timeout;
 mod tree;
 mod visit;
@@ -45,7 +47,7 @@ mod wait;
 pub mod watch;
 
 use self::ending::Ending;
-use self::everyone::EveryoneKind;
+pub use self::kind::OperationKind;
 use crate::backend::ticket::{Aim, Errand, NO_SLOT, Parcel};
 use crate::command::{Command, CommandClass};
 use crate::error::ProxyError;
@@ -57,77 +59,6 @@ use crate::session::{OTHER_LANE, Session, SessionInner};
 use crate::worker::WorkerContext;
 use crate::worker::budget::Held;
 use crate::worker::outgoing::LARGE;
-
-/// Which operation a command is; `operation = "…"` in `overrides.toml`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OperationKind {
-    /// INFO, where it shows something of the nodes' data.
-    Info,
-    /// PING, while scripts without keys run.
-    Ping,
-    /// WATCH.
-    Watch,
-    /// UNWATCH, after a WATCH.
-    Unwatch,
-    /// EXEC, after a WATCH.
-    Exec,
-    /// EXEC of `dedicated-request-bytes` and more, without a WATCH.
-    ExecLarge,
-    /// Waits for data in one slot: BLPOP and its kind, XREAD BLOCK, learned commands flagged `blocking`.
-    Block,
-    /// WAIT and WAITAOF.
-    Wait,
-    /// CLIENT TRACKING.
-    Tracking,
-    /// MONITOR.
-    Monitor,
-    /// A learned command whose keys a node has to tell.
-    AskKeys,
-    /// SUBSCRIBE and its like, where a node has to be asked.
-    Subscribe,
-    /// UNSUBSCRIBE and its like, where nodes have to be told.
-    Unsubscribe,
-    /// PUBSUB.
-    Pubsub,
-    /// What concerns all keys, or all nodes.
-    #[serde(untagged)]
-    Everyone(EveryoneKind),
-}
-
-impl OperationKind {
-    /// How such a command is handled, for the table of commands.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Everyone(_) | Self::Info | Self::Ping | Self::Pubsub | Self::Monitor => "all shards",
-            Self::Subscribe | Self::Unsubscribe => "shared subscription",
-            Self::AskKeys => "route by key, asked for",
-            Self::Watch
-            | Self::Unwatch
-            | Self::Exec
-            | Self::ExecLarge
-            | Self::Block
-            | Self::Wait
-            | Self::Tracking => "dedicated connection",
-        }
-    }
-
-    /// True for what does not wait inside a transaction, and goes to the owner of its keys like any command.
-    pub fn is_routed_in_transaction(self) -> bool {
-        self.waits()
-    }
-
-    /// True for what has an answer whatever nodes do, and a bound of its own for how long it asks them:
-    /// `request-deadline` never ends it.
-    fn is_timeless(self) -> bool {
-        matches!(self, Self::Ping | Self::Unsubscribe)
-    }
-
-    /// True for what waits at nodes as long as its client wants, and ends when its client is gone.
-    pub fn waits(self) -> bool {
-        matches!(self, Self::Block | Self::Wait)
-    }
-}
 
 /// A request that outlives the read it came with.
 #[derive(Clone, Debug)]
@@ -238,6 +169,7 @@ async fn run(operation: Operation, kind: OperationKind) {
         },
         OperationKind::Info => info::info(&operation).await,
         OperationKind::Ping => ping::ping(&operation).await,
+        OperationKind::Settings => settings::config_get(&operation).await,
         OperationKind::Watch => watch::watch(&operation).await,
         OperationKind::Unwatch => watch::unwatch(&operation).await,
         OperationKind::Exec => {

@@ -3,6 +3,7 @@
 
 mod errors;
 mod forms;
+mod info;
 mod keys;
 mod local;
 mod table;

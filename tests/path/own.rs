@@ -248,22 +248,6 @@ fn acl_categories_are_the_servers() {
 }
 
 #[test]
-fn config_get_matches_names_and_patterns() {
-    need_redis!();
-    let mut client = shared::client();
-    let mut names = |line: &str| -> Vec<String> {
-        client.call(&words(line)).items().iter().step_by(2).map(Value::text).collect()
-    };
-    assert_eq!(names("CONFIG GET max*"), ["maxclients", "maxmemory", "maxmemory-policy"]);
-    assert_eq!(names("CONFIG GET MAXMEMORY max[m]emory port"), ["MAXMEMORY", "port"]);
-    let all = names("CONFIG GET *");
-    assert!(all.len() > 10 && !all.iter().any(|name| name.contains("pass")), "{all:?}");
-    let value = |line: &str| shared::client().call(&words(line)).items()[1].text();
-    assert_eq!(value("CONFIG GET port"), shared::proxy().addr().port().to_string());
-    assert_eq!(value("CONFIG GET databases"), "1");
-}
-
-#[test]
 fn help_lists_what_works() {
     need_redis!();
     let mut client = shared::client();
