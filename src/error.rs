@@ -52,6 +52,8 @@ proxy_errors! {
         "A command that cannot be split has keys in several slots, or `multi-key-split` is off.";
     ClusterDown, "cluster_down", No, "CLUSTERDOWN slotway: no reachable node owns the slot",
         "The slot had no reachable owner for `owner-wait`, or has had none for longer than that.";
+    NoReplica, "no_replica", No, "NOREPLICAS slotway: no replica of the slot can be read from (read-from = replica-only)",
+        "Reads of this connection go to replicas only, and all of the slot's are down, loading, cut off, too far behind (`replica-max-lag`), or there is none.";
     WaitQueueFull, "wait_queue_full", No, "CLUSTERDOWN slotway: too many requests wait for a node that owns their slot",
         "`owner-wait-requests` or `owner-wait-bytes` is used up.";
     DeadlineUnsent, "deadline_unsent", No, "ERR slotway: request deadline passed before the request was sent; it was not executed",
@@ -81,7 +83,9 @@ proxy_errors! {
     BadReply, "bad_reply", Maybe, "ERR slotway: the node sent a reply that does not fit the request",
         "A node's reply was not valid RESP or not of the form the command's parts need.";
     TransactionTooLarge, "transaction_too_large", No, "ERR slotway: the transaction is larger than transaction-bytes or transaction-commands",
-        "Between MULTI and EXEC more was queued than `transaction-bytes` or `transaction-commands` allow.";
+        "Between MULTI and EXEC more was queued than `transaction-bytes` or `transaction-commands` allow, or the replies slotway itself would give at EXEC are together larger than `transaction-bytes`.";
+    NotInTransaction, "not_in_transaction", No, "ERR slotway: not inside a transaction",
+        "A command that no single node can do was sent between MULTI and EXEC; its name and the reason follow, as in the table of them.";
     KeysUnknown, "keys_unknown", No, "ERR slotway: the keys of this command cannot be told, so no shard can be chosen; it was not executed",
         "A command learned from the cluster names no key, or neither its key specifications nor COMMAND GETKEYS at a node tell which arguments are keys, or the request is too large to ask (`dedicated-request-bytes`).";
     SettingsDiffer, "settings_differ", No, "ERR slotway: the primaries do not have the same value of this setting",
@@ -90,6 +94,14 @@ proxy_errors! {
         "A client wants more channels and patterns than `client-subscriptions`, or all of a worker's more than `worker-subscriptions`.";
     TrackingFull, "tracking_full", No, "ERR slotway: too many clients have tracking on (tracking-clients-max)",
         "CLIENT TRACKING ON while `tracking-clients-max` clients have it on.";
+    NameTooLong, "name_too_long", No, "ERR slotway: names longer than 4096 bytes are not kept",
+        "CLIENT SETNAME, CLIENT SETINFO or HELLO SETNAME with a longer one: names are kept for every client.";
+    TooManyNames, "too_many_names", No, "ERR slotway: at most 4096 command names in one request",
+        "COMMAND INFO or COMMAND DOCS of more: each name can make a reply a hundred times its size.";
+    TooManySettings, "too_many_settings", No, "ERR slotway: at most 512 names and patterns in one CONFIG GET",
+        "CONFIG GET of more; there are not half as many settings.";
+    NoRandomNumbers, "no_random_numbers", No, "ERR slotway: the operating system gives no random numbers",
+        "ACL GENPASS where `/dev/urandom` cannot be read.";
     NoAuth, "no_auth", No, "NOAUTH Authentication required.",
         "A password is configured and the client has not given it.";
     MaxClients, "max_clients", No, "ERR max number of clients reached",

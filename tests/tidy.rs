@@ -125,6 +125,8 @@ fn readme_tables_equal_the_code() {
         ("differences", slotway::command::readme::differences_table()),
         ("info", slotway::command::local::info::readme_table()),
         ("settings", slotway::command::local::settings::readme_table()),
+        ("transactions", slotway::command::readme::transactions_table()),
+        ("primary-reads", slotway::command::readme::primary_reads_table()),
     ] {
         let (begin, end) = (format!("<!-- generated:{name} -->\n"), format!("<!-- /generated:{name} -->"));
         let start = text.find(&begin).unwrap_or_else(|| panic!("README.md has no {begin}")) + begin.len();
@@ -162,6 +164,26 @@ fn same_or_update(file: &str, text: &str) {
     let update = std::env::var_os("SLOTWAY_UPDATE_README").is_some_and(|value| value == "1");
     assert!(update, "{file} differs from the code; SLOTWAY_UPDATE_README=1 cargo test tidy writes it anew");
     fs::write(path, text).unwrap();
+}
+
+/// What a client hears of slotway stands in the table of errors, so that it is counted, and says whether the request was
+/// executed; refusals are the command table's.
+#[test]
+fn errors_of_our_own_stand_in_one_table() {
+    let elsewhere =
+        ["src/error.rs", "src/command/overrides.rs", "src/command/trust.rs"].map(|path| root().join(path));
+    for path in files("src", &[".rs"]).into_iter().filter(|path| !elsewhere.contains(path)) {
+        let text = fs::read_to_string(&path).unwrap();
+        let is_test = path.file_stem().is_some_and(|name| name.to_string_lossy().ends_with("tests"));
+        let code = if is_test { "" } else { text.split("#[cfg(test)]").next().unwrap_or_default() };
+        for (index, _) in code.match_indices(" slotway: ") {
+            let word = code[..index].rsplit(|c: char| !c.is_ascii_uppercase()).next().unwrap_or_default();
+            assert!(word.is_empty(), "{}: an error that begins with {word} slotway:", path.display());
+        }
+    }
+    let mut kinds: Vec<&str> = ProxyError::ALL.iter().map(|error| error.kind()).collect();
+    kinds.sort_unstable();
+    assert!(kinds.windows(2).all(|pair| pair[0] != pair[1]), "{kinds:?}");
 }
 
 fn errors_table() -> String {

@@ -47,5 +47,10 @@ pub fn topology(config: &Config, credentials: Credentials) -> Result<TopologyCon
         probe_backoff_max: config.probe_backoff_max,
         learned_max: config.learned_commands_max,
         learned_bytes: config.learned_commands_bytes,
+        watch_replicas: config.reads_replicas(),
+        replica_max_lag: config.replica_max_lag,
+        // A label that a pod does not have comes as an empty variable.
+        zone: config.zone.clone().filter(|zone| !zone.is_empty()),
+        node_zones: config.node_zones.clone(),
     })
 }

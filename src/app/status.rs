@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::admin::{AdminState, Check};
 use crate::config;
-use crate::telemetry::{NodeGauge, Telemetry, TopologyGauges};
+use crate::telemetry::{NodeGauge, ReplicaGauge, Telemetry, TopologyGauges, clock_ms};
 use crate::topology::{NodeState, render_json};
 use crate::worker::mailbox::Process;
 
@@ -60,6 +60,14 @@ impl AdminState for Status {
     }
 }
 
+/// How a replica stands, where anybody may read from it.
+fn replica(process: &Process, up: bool, as_of: Option<u64>) -> Option<ReplicaGauge> {
+    let config = &process.config;
+    let lag = as_of.map(|at| Duration::from_millis(clock_ms().saturating_sub(at)));
+    let fit = up && lag.is_some_and(|lag| lag <= config.replica_max_lag);
+    config.reads_replicas().then_some(ReplicaGauge { fit, lag })
+}
+
 /// What the topology and the process contribute to a scrape.
 pub fn gauges(process: &Process) -> TopologyGauges {
     let topology = &process.topology;
@@ -67,6 +75,7 @@ pub fn gauges(process: &Process) -> TopologyGauges {
     let gauge = |node: NodeState| NodeGauge {
         id: node.id,
         dedicated: process.dedicated.taken(node.id),
+        replica: node.replica.and_then(|as_of| replica(process, node.up, as_of)),
         name: node.name,
         up: node.up,
     };

@@ -14,10 +14,11 @@ use super::call::CallError;
 use super::handshake::{Handshake, HandshakeError};
 use super::lane::{Lane, LaneState};
 use super::reader::LaneReader;
-use super::ticket::{Aim, Parcel, lost_error};
+use super::ticket::{Parcel, lost_error};
 use crate::protocol::reply::ReplyScanner;
 use crate::router::slot::KeySlots;
 use crate::session::state::Resp;
+use crate::telemetry::ReadRole;
 use crate::topology::Event;
 use crate::topology::node::{Node, NodeId};
 use crate::tracking::side;
@@ -44,6 +45,9 @@ pub enum ConnectError {
     /// Nobody wants the connection any more, or what it needs beside it could not be had.
     #[error("the connection is of no use")]
     Unwanted,
+    /// The node does not let the connection do what it is for.
+    #[error("the node refuses CLIENT TRACKING")]
+    Refused,
     /// The node did not speak RESP.
     #[error("the node sent bytes that are not RESP")]
     BadReply,
@@ -66,10 +70,11 @@ async fn run(worker: Rc<WorkerContext>, lane: Rc<Lane>) {
         let begun = Instant::now();
         // A node that takes connections only to close them is not to be dialled in a loop.
         let lasted = match connect(&worker, &lane).await {
-            Ok(transport) => {
+            Ok(transport) if worker.wants_lane(&lane) => {
                 serve(&worker, &lane, transport).await;
                 begun.elapsed() >= BACKOFF_LAST
             }
+            Ok(_) => break,
             Err(error) => {
                 note_failure(&worker, &lane, &error);
                 false
@@ -103,11 +108,17 @@ impl Drop for End {
 }
 
 fn note_failure(worker: &WorkerContext, lane: &Lane, error: &ConnectError) {
+    if lane.key.private > 0 && worker.tracker_of(lane).is_none() {
+        return;
+    }
     if lane.down_since.get() == 0 {
         lane.down_since.set(worker.clock.tick().max(1));
         tracing::warn!(node = %lane.node.addr, error = %error, "cannot connect to node");
     }
-    worker.topology.report(Event::ConnectFailed(lane.key.node));
+    // That the node does not let a client track, or us have one connection more, does not make it a bad node.
+    if !matches!(error, ConnectError::Unwanted | ConnectError::Refused) {
+        worker.topology.report(Event::ConnectFailed(lane.key.node));
+    }
 }
 
 async fn connect(worker: &Rc<WorkerContext>, lane: &Rc<Lane>) -> Result<Transport, ConnectError> {
@@ -195,6 +206,9 @@ async fn serve(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, transport: Transport
     lane.state.set(LaneState::Ready);
     let counted = Counted::new(worker, lane);
     worker.topology.report(Event::Connected(lane.key.node));
+    if lane.key.private > 0 {
+        worker.private_lane_opened(lane);
+    }
     worker.clock.tick();
     worker.serve_waiting();
     let why = LaneReader::new(Rc::clone(worker), Rc::clone(lane), reader).await;
@@ -233,11 +247,14 @@ fn lost(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, why: &'static str) {
     if let Some(tracker) = worker.tracker_of(lane) {
         worker.flush_tracking(&tracker);
     }
-    let unused = (lane.key.dedicated > 0 || lane.key.private > 0) && tickets.is_empty();
+    let of_some = lane.key.dedicated > 0 || lane.key.private > 0 || lane.key.read_only;
+    let unused = of_some && tickets.is_empty();
     let known = worker.table.borrow().is_member(lane.key.node);
     if known && !unused {
         lane.down_since.set(worker.clock.now().max(1));
-        worker.losses.connection_lost(lane.key.node);
+        if !lane.key.read_only {
+            worker.losses.connection_lost(lane.key.node);
+        }
         tracing::warn!(node = %lane.node.addr, why, owed = tickets.len(), "lost the connection to a node");
         worker.topology.report(Event::ConnectionLost(lane.key.node));
     }
@@ -259,7 +276,11 @@ fn lost(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, why: &'static str) {
         let repeatable = errand.command.is_read_only() && !written.contains(&place) && !often;
         if !sent || repeatable {
             errand.redirects = errand.redirects.saturating_add(u8::from(sent));
-            again.push(Parcel { bytes: send.request(start, len), errand, aim: Aim::Table });
+            let aim = worker.aim_again(lane, &errand);
+            if lane.key.read_only {
+                worker.counters.read_from(ReadRole::Again);
+            }
+            again.push(Parcel { bytes: send.request(start, len), errand, aim });
         } else {
             if !errand.command.is_read_only() {
                 written.insert(place);

@@ -24,6 +24,9 @@ impl WorkerContext {
     /// else in flight, and takes no further request before this one is answered: two connections keep no
     /// order between them.
     pub fn send_dedicated(self: &Rc<Self>, inner: &mut SessionInner, errand: Errand, bytes: Bytes) {
+        if let Some(aim) = self.aim_of_large(inner, &errand) {
+            return self.park_new(inner, Parcel { errand, bytes, aim });
+        }
         let aim = match self.owner(errand.slot, errand.session.id) {
             None => Aim::Table,
             Some(node) => match self.free_dedicated(node, errand.resp) {

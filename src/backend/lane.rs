@@ -55,6 +55,11 @@ impl LaneKey {
 }
 
 impl LaneKey {
+    /// The lane of reads at a replica.
+    pub fn reading(node: NodeId, resp: Resp) -> Self {
+        Self { read_only: true, ..Self::shared(node, resp) }
+    }
+
     /// A lane of the session with this set of lanes; 0 means the one that all share.
     #[inline]
     pub fn private(node: NodeId, resp: Resp, set: u32) -> Self {

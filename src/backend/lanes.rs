@@ -8,10 +8,14 @@ use super::lane::{Lane, LaneKey};
 use crate::session::state::Resp;
 use crate::topology::node::{Node, NodeId};
 
+/// Versions of the protocol.
+const VERSIONS: usize = 2;
+
 /// The lanes, by key; those of ordinary requests also by node.
 #[derive(Debug, Default)]
 pub struct Lanes {
-    shared: Vec<[Option<Rc<Lane>>; 2]>,
+    /// Of each node: for ordinary requests, then for reads at a replica, each by version of the protocol.
+    shared: Vec<[Option<Rc<Lane>>; 2 * VERSIONS]>,
     all: HashMap<LaneKey, Rc<Lane>>,
 }
 
@@ -22,15 +26,25 @@ impl Lanes {
         self.shared.get(node.index())?.get(resp as usize)?.as_ref()
     }
 
+    /// The lane for reads at the replica `node`, if it was ever needed.
+    pub fn reading(&self, node: NodeId, resp: Resp) -> Option<&Rc<Lane>> {
+        self.shared.get(node.index())?.get(VERSIONS + resp as usize)?.as_ref()
+    }
+
     /// Adds a lane without a connection.
     pub fn add(&mut self, key: LaneKey, node: Arc<Node>) -> Rc<Lane> {
         let lane = Lane::new(key, node);
-        if key == LaneKey::shared(key.node, key.resp) {
+        let place = match key {
+            _ if key == LaneKey::shared(key.node, key.resp) => Some(key.resp as usize),
+            _ if key == LaneKey::reading(key.node, key.resp) => Some(VERSIONS + key.resp as usize),
+            _ => None,
+        };
+        if let Some(place) = place {
             let index = key.node.index();
             if self.shared.len() <= index {
                 self.shared.resize_with(index + 1, Default::default);
             }
-            if let Some(place) = self.shared.get_mut(index).and_then(|pair| pair.get_mut(key.resp as usize)) {
+            if let Some(place) = self.shared.get_mut(index).and_then(|lanes| lanes.get_mut(place)) {
                 *place = Some(Rc::clone(&lane));
             }
         }
@@ -78,11 +92,13 @@ mod tests {
         let mut lanes = Lanes::default();
         let shared = LaneKey::shared(NodeId(3), Resp::V3);
         let lane = lanes.add(shared, node(3));
-        let replica = lanes.add(LaneKey { read_only: true, ..shared }, node(3));
+        let replica = lanes.add(LaneKey::reading(NodeId(3), Resp::V3), node(3));
         let found = |lanes: &Lanes, id, resp| lanes.get(NodeId(id), resp).map(|lane| lane.key);
         assert_eq!(found(&lanes, 3, Resp::V3), Some(lane.key), "not the one for reads at a replica");
         assert_eq!(found(&lanes, 3, Resp::V2), None);
         assert_eq!((found(&lanes, 2, Resp::V3), found(&lanes, 9, Resp::V3)), (None, None));
+        let reading = |lanes: &Lanes, resp| lanes.reading(NodeId(3), resp).map(|lane| lane.key);
+        assert_eq!([reading(&lanes, Resp::V3), reading(&lanes, Resp::V2)], [Some(replica.key), None]);
         assert_eq!(lanes.iter().count(), 2);
         lanes.retain(|lane| lane.key.read_only);
         assert_eq!(found(&lanes, 3, Resp::V3), None);

@@ -10,6 +10,7 @@ pub mod lanes;
 pub mod line;
 pub mod permit;
 pub mod reader;
+pub mod reads;
 pub mod send;
 pub mod sendbuf;
 pub mod ticket;

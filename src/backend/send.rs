@@ -9,6 +9,7 @@ use super::doubt::{LOOKS, Verdict};
 use super::lane::{Lane, LaneKey, LaneState};
 use super::ticket::{Aim, Beside, Errand, NO_SLOT, Parcel};
 use super::waiting::Waiter;
+use crate::config::ReadFrom;
 use crate::error::ProxyError;
 use crate::session::state::Resp;
 use crate::session::{Session, SessionInner};
@@ -28,6 +29,8 @@ pub(super) enum Way {
     NoOwner,
     /// A round of refreshing is not over.
     Refreshing,
+    /// It has to be a replica, and none can be read from.
+    NoReplica,
     /// The redirect it followed was a script's own words: they are the reply.
     Untrue,
 }
@@ -39,23 +42,33 @@ impl WorkerContext {
     pub fn send_new(
         self: &Rc<Self>,
         inner: &mut SessionInner,
+        errand: Errand,
+        shared: Option<&Bytes>,
+        len: usize,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) {
+        if errand.session.read_from.get() != ReadFrom::Primary {
+            return self.send_choosing(inner, errand, shared, len, fill);
+        }
+        self.send_to_owner(inner, errand, shared, len, fill);
+    }
+
+    /// The same, to the owner of its slot whatever it is.
+    #[inline]
+    pub(super) fn send_to_owner(
+        self: &Rc<Self>,
+        inner: &mut SessionInner,
         mut errand: Errand,
         shared: Option<&Bytes>,
         len: usize,
         fill: impl FnOnce(&mut Vec<u8>),
     ) {
-        if let Some(yes) = inner.caching {
+        if let Some(yes) = inner.caching
+            && errand.beside == Beside::Nothing
+        {
             errand.beside = Beside::Caching(yes);
         }
-        let ready = self.owner(errand.slot, errand.session.id).and_then(|node| {
-            let lanes = self.lanes.borrow();
-            let lane = match errand.session.lane_set.get() {
-                0 => lanes.get(node, inner.client.resp),
-                set => lanes.by_key(&LaneKey::private(node, inner.client.resp, set)),
-            };
-            lane.filter(|lane| lane.is_ready()).map(Rc::clone)
-        });
-        let Some(lane) = ready else {
+        let Some(lane) = self.ready_lane(errand.slot, &errand.session, inner.client.resp) else {
             let bytes = shared.cloned().unwrap_or_else(|| {
                 let mut bytes = Vec::with_capacity(len);
                 fill(&mut bytes);
@@ -83,10 +96,28 @@ impl WorkerContext {
         }
     }
 
-    /// The lane a new request for `slot` takes now, if it is connected.
-    pub fn ready_lane(&self, slot: u16, client: u64, resp: Resp) -> Option<Rc<Lane>> {
-        let node = self.owner(slot, client)?;
-        self.lanes.borrow().get(node, resp).filter(|lane| lane.is_ready()).map(Rc::clone)
+    /// The lane a new request of `session` for `slot` takes now, if it is connected.
+    #[inline]
+    pub fn ready_lane(&self, slot: u16, session: &Session, resp: Resp) -> Option<Rc<Lane>> {
+        let node = self.owner(slot, session.id)?;
+        let lanes = self.lanes.borrow();
+        let lane = match session.lane_set.get() {
+            0 => lanes.get(node, resp),
+            set => lanes.by_key(&LaneKey::private(node, resp, set)),
+        };
+        lane.filter(|lane| lane.is_ready()).map(Rc::clone)
+    }
+
+    /// Sends a request that has just been read to `node`, whoever owns its slot.
+    #[cold]
+    pub fn send_to(self: &Rc<Self>, inner: &mut SessionInner, errand: Errand, bytes: Bytes, node: NodeId) {
+        self.park_new(inner, Parcel { errand, bytes, aim: Aim::Node { node, asking: false } });
+    }
+
+    /// True for a node of the cluster that can be reached, as far as is known.
+    pub fn is_usable(&self, node: NodeId) -> bool {
+        let table = self.table.borrow();
+        table.is_member(node) && table.node(node).is_some_and(|node| node.is_up())
     }
 
     #[cold]
@@ -125,7 +156,7 @@ impl WorkerContext {
 
     fn way(self: &Rc<Self>, parcel: &mut Parcel) -> Way {
         let node = match &parcel.aim {
-            Aim::Table => self.owner(parcel.errand.slot, parcel.errand.session.id),
+            Aim::Table | Aim::WithScript(_) => self.owner(parcel.errand.slot, parcel.errand.session.id),
             Aim::Dedicated(key) => {
                 if let Some(way) = self.dedicated_way(*key, parcel.errand.slot) {
                     return way;
@@ -133,6 +164,7 @@ impl WorkerContext {
                 parcel.aim = Aim::Table;
                 return self.way(parcel);
             }
+            Aim::Replica => return self.replica_way(&parcel.errand),
             Aim::Node { node, .. } => Some(*node),
             Aim::IfTrue(doubt) if self.topology.round() < doubt.round => return Way::Refreshing,
             Aim::IfTrue(doubt) => match self.judge(&parcel.errand, doubt) {
@@ -174,6 +206,9 @@ impl WorkerContext {
             && !errand.command.is_read_only()
         {
             inner.written.add(errand.slot, lane.key.node, &self.losses);
+            if let Some(ways) = inner.ways.as_mut().filter(|_| errand.before > 0) {
+                ways.went_to(lane.key.node, self.clock.now());
+            }
         }
     }
 
@@ -214,10 +249,10 @@ impl WorkerContext {
         let waiting_since = match way {
             Way::Open(lane) => {
                 let asking = matches!(parcel.aim, Aim::Node { asking: true, .. });
-                self.announce_caching(&lane, &parcel.errand);
                 if parcel.errand.command.class == CommandClass::Script || parcel.errand.before > 0 {
                     self.load_scripts_of(&lane, &parcel.errand, &parcel.bytes);
                 }
+                self.announce_caching(&lane, &parcel.errand);
                 return lane
                     .resend(self, parcel, asking)
                     .map_err(|errand| (errand, ProxyError::NodeQueueFull));
@@ -228,6 +263,7 @@ impl WorkerContext {
                 }
                 return Ok(());
             }
+            Way::NoReplica => return Err((parcel.errand, ProxyError::NoReplica)),
             Way::Refreshing | Way::Unreachable(0) => now,
             Way::Unreachable(since) => since,
             Way::NoOwner => {
@@ -274,7 +310,7 @@ impl WorkerContext {
             }
             let way = self.way(&mut parcel);
             self.note_write(&mut parcel.errand.session.inner(), &parcel.errand, &way);
-            if let Way::Open(_) | Way::Untrue = way {
+            if let Way::Open(_) | Way::Untrue | Way::NoReplica = way {
                 if let Err((errand, error)) = self.go_or_wait(parcel, way) {
                     errand.session.fail(&errand, error);
                 }

@@ -318,10 +318,15 @@ pub enum Aim {
     },
     /// To whom the table says, on this dedicated connection.
     Dedicated(LaneKey),
+    /// To a replica of its slot, and to nobody else.
+    Replica,
     /// Where a redirect points (or again later), if a fresh view of the cluster bears it out: it named a
     /// node that does not belong to the cluster as we know it, or it came from a script, which can say
     /// anything.
     IfTrue(Rc<Doubt>),
+    /// To whom the table says, with its script in front: the node did not have it, in these words. They are the
+    /// reply if it may not go again.
+    WithScript(Bytes),
 }
 
 /// An errand with its bytes, outside any lane.

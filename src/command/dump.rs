@@ -25,6 +25,8 @@ struct Row<'a> {
     error: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dedicated_with: Option<&'a [String]>,
+    /// May be read at replicas, where reads go there.
+    replicas: bool,
     flags: &'a [String],
 }
 
@@ -72,6 +74,7 @@ fn row(command: &Command) -> Row<'_> {
         reason: decision.reason.as_deref(),
         error,
         dedicated_with: decision.operation_with.as_ref().map(|option| option.any.as_slice()),
+        replicas: command.reads_at_replicas,
         flags: &command.entry.flags,
     }
 }

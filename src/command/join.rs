@@ -9,7 +9,7 @@ use super::data::{Begin, Entry, Find, KeySpec};
 use super::flags::Flags;
 use super::keys::{KeyRule, Pick, Spec, SpecSet, Start};
 use super::options::OptionScan;
-use super::overrides::{Override, Overrides, Refusal, Routing};
+use super::overrides::{NotInMulti, Override, Overrides, Refusal, Routing};
 use super::table::{Command, TableError};
 use super::{CommandClass, CommandId, Handling};
 use crate::pubsub::Act;
@@ -42,6 +42,7 @@ impl Command {
         {
             return Err(fail("any-primary is for commands without keys"));
         }
+        let not_in_multi = not_in_multi(&decision, handling);
         Ok(Self {
             id,
             name,
@@ -51,8 +52,10 @@ impl Command {
             handling,
             container: None,
             subcommands: Vec::new(),
+            reads_at_replicas: !keyless && Self::is_read_at_replicas(flags, &decision, handling),
             entry,
             decision,
+            not_in_multi,
             added: false,
             specs,
             conditional,
@@ -71,6 +74,16 @@ pub(super) fn decision_for(decisions: &Overrides, name: &str) -> Override {
             .map(|decision| Override { differs: None, differs_with: None, ..decision.clone() })
             .unwrap_or_default(),
     }
+}
+
+/// Why a command is refused inside a transaction: its own line says so, or it follows from how it is done.
+fn not_in_multi(decision: &Override, handling: Handling) -> Option<NotInMulti> {
+    let by_handling = match handling {
+        Handling::Operation(kind) if !kind.is_routed_in_transaction() => Some(NotInMulti::Nodes),
+        Handling::PubSub(what) if !matches!(what.act(), Act::Publish(_)) => Some(NotInMulti::Subscriptions),
+        _ => None,
+    };
+    decision.not_in_multi.or(by_handling)
 }
 
 type Handled = (Option<Handling>, Option<(OptionScan, Handling)>);

@@ -253,6 +253,8 @@ fn make(name: &str, entry: Entry<IgnoredAny>, plan: Plan) -> Command {
         Some(text) => Handling::Refuse(String::leak(text)),
         None => plan.handling,
     };
+    // What a server does not call a read may change data.
+    let decision = Override { may_replicate: !plan.flags.has(Flags::READONLY), ..Override::default() };
     Command {
         id: builtin.learned_id(),
         name,
@@ -263,8 +265,9 @@ fn make(name: &str, entry: Entry<IgnoredAny>, plan: Plan) -> Command {
         container: name.contains('|').then(|| builtin.learned_id()),
         subcommands: Vec::new(),
         entry,
-        // What a server does not call a read may change data.
-        decision: Override { may_replicate: !plan.flags.has(Flags::READONLY), ..Override::default() },
+        reads_at_replicas: Command::is_read_at_replicas(plan.flags, &decision, handling),
+        decision,
+        not_in_multi: None,
         added: false,
         specs: plan.specs,
         conditional: None,

@@ -38,6 +38,8 @@ pub struct Override {
     pub operation_with: Option<OptionScan>,
     /// Where a command that waits says for how long. Without it the wait lasts as long as the node says.
     pub timeout: Option<TimeoutPlace>,
+    /// Read at the primary wherever reads go, although its flags call it a read; why, in words for people.
+    pub at_primary: Option<String>,
     /// Arguments after the name come in pairs: any other number is a wrong number of arguments.
     #[serde(default)]
     pub pairs: bool,
@@ -59,6 +61,8 @@ pub struct Override {
     pub differs: Option<String>,
     /// They differ only where one of these options is given: a cluster refuses it.
     pub differs_with: Option<OptionScan>,
+    /// Refused inside a transaction, beside what cannot be part of one by the way it is done.
+    pub not_in_multi: Option<NotInMulti>,
     /// Why, in words that complete the error a client sees.
     pub reason: Option<String>,
 }
@@ -73,6 +77,20 @@ pub enum Refusal {
     Node,
     /// A cluster cannot do it, whatever stands in front of it.
     Cluster,
+}
+
+/// Why a command cannot be part of a transaction: no node could do it in EXEC, and slotway cannot either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NotInMulti {
+    /// It asks nodes beside that of the transaction; so does every operation that does not go by its keys.
+    Nodes,
+    /// It is about other clients, on whatever worker they are.
+    Clients,
+    /// It changes the connection itself, and how replies look.
+    Connection,
+    /// It begins or ends subscriptions.
+    Subscriptions,
 }
 
 /// Where a command without keys goes.
@@ -138,6 +156,20 @@ pub struct Addition {
     pub flags: Vec<String>,
     /// As in COMMAND INFO.
     pub acl: Vec<String>,
+}
+
+// === impl NotInMulti ===
+
+impl NotInMulti {
+    /// What it does, in words that complete a sentence about the command.
+    pub fn words(self) -> &'static str {
+        match self {
+            NotInMulti::Nodes => "asks other nodes than that of the transaction",
+            NotInMulti::Clients => "is about other clients of slotway",
+            NotInMulti::Connection => "changes the connection itself",
+            NotInMulti::Subscriptions => "is about subscriptions, which are slotway's own",
+        }
+    }
 }
 
 // === impl Refusal ===

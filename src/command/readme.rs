@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Handling;
 use super::data;
 use super::dump::words;
-use super::overrides::Refusal;
+use super::overrides::{NotInMulti, Refusal};
 use super::table::{Command, CommandTable};
 
 /// A Markdown table: every command, how it is handled and why, those handled alike in one row.
@@ -51,6 +51,40 @@ pub fn differences_table() -> String {
         text.push_str(&format!("| {} | {what} |\n", names.join(", ")));
     }
     text
+}
+
+/// A Markdown table: what is refused inside a transaction, and why.
+pub fn transactions_table() -> String {
+    let mut rows: BTreeMap<NotInMulti, Vec<String>> = BTreeMap::new();
+    for command in CommandTable::builtin().iter().filter(|command| !is_refused(command)) {
+        if let Some(why) = command.not_in_multi {
+            rows.entry(why).or_default().push(command.name.to_ascii_uppercase().replace('|', " "));
+        }
+    }
+    let mut text = String::from("| refused inside a transaction | why |\n|---|---|\n");
+    for (why, names) in rows {
+        text.push_str(&format!("| {} | {} |\n", names.join(", "), why.words()));
+    }
+    text
+}
+
+/// A Markdown table: reads that stay at the primary, and why.
+pub fn primary_reads_table() -> String {
+    let mut rows: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for command in CommandTable::builtin().iter() {
+        if let Some(why) = &command.decision.at_primary {
+            rows.entry(why).or_default().push(command.name.to_ascii_uppercase().replace('|', " "));
+        }
+    }
+    let mut text = String::from("| commands | why |\n|---|---|\n");
+    for (why, names) in rows {
+        text.push_str(&format!("| {} | {why} |\n", names.join(", ")));
+    }
+    text
+}
+
+fn is_refused(command: &Command) -> bool {
+    matches!(command.handling, Handling::Refuse(_))
 }
 
 /// What differs in its replies; else, where slotway does more than send it on, what it does.

@@ -12,7 +12,7 @@ use super::index::Index;
 use super::join::decision_for;
 use super::keys::{KeyRule, SpecSet};
 use super::options::OptionScan;
-use super::overrides::{self, KeyUse, Override, Overrides};
+use super::overrides::{self, KeyUse, NotInMulti, Override, Overrides};
 use super::{CommandClass, CommandId, Handling};
 use crate::protocol::request::Args;
 
@@ -39,6 +39,11 @@ pub struct Command {
     pub entry: Entry<IgnoredAny>,
     /// The decision in `overrides.toml` that holds for it, its container's included.
     pub decision: Override,
+    /// Why it is refused inside a transaction, if it is.
+    pub not_in_multi: Option<NotInMulti>,
+    /// A replica answers it as its primary would, but for what it does not have yet: by its flags, unless a
+    /// decision says otherwise.
+    pub reads_at_replicas: bool,
     /// True if the server `commands.json` comes from does not have it.
     pub added: bool,
     pub(super) specs: SpecSet,
@@ -261,6 +266,13 @@ impl Command {
     /// as a write.
     pub fn is_read_only(&self) -> bool {
         self.flags.has(Flags::READONLY)
+    }
+
+    /// Whether it may go to replicas, by its flags and our decisions.
+    pub(super) fn is_read_at_replicas(flags: Flags, decision: &Override, handling: Handling) -> bool {
+        let is_sent = matches!(handling, Handling::Route | Handling::Split(_) | Handling::Learned { .. });
+        let only_reads = flags.has(Flags::READONLY) && !flags.has(Flags::WRITE);
+        is_sent && only_reads && decision.at_primary.is_none()
     }
 
     /// May change data, or send something to replicas: what CLIENT PAUSE WRITE holds back.

@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::value::{LogFormat, LogLevel, Secret, TomlKind, Upstream, Value};
+use super::value::{LogFormat, LogLevel, ReadFrom, Secret, TomlKind, Upstream, Value};
+use crate::topology::ZoneRule;
 use crate::topology::node::NodeAddr;
 
 /// What is special about a key's value.
@@ -157,7 +158,7 @@ config_keys! {
         merge_reply_bytes: u64 = 512 * MIB, Positive, "merge-reply-bytes", "Largest reply merged from parts.";
         script_cache_bytes: u64 = 16 * MIB, Any, "script-cache-bytes",
             "Bodies of scripts seen in EVAL and SCRIPT LOAD, kept so that EVALSHA works on a node that does not have them. 0 keeps none.";
-        transaction_bytes: u64 = 64 * MIB, Positive, "transaction-bytes", "Most bytes queued between MULTI and EXEC; more and EXEC is refused.";
+        transaction_bytes: u64 = 64 * MIB, Positive, "transaction-bytes", "Most bytes queued between MULTI and EXEC, and of the replies slotway gives to such commands itself; more and EXEC is refused.";
         transaction_commands: usize = 100_000, Positive, "transaction-commands", "Most commands queued between MULTI and EXEC.";
         bulk_bytes_max: u64 = 512 * MIB, Positive, "bulk-bytes-max",
             "Largest single argument or value; Redis' own default is the same.";
@@ -191,6 +192,18 @@ config_keys! {
         eject_after_failures: usize = 3, Positive, "eject-after-failures", "Failures in a row after which a node gets no traffic until a probe succeeds.";
         probe_interval: Duration = secs(1), Positive, "probe-interval", "Time between health PINGs to each node.";
         probe_backoff_max: Duration = secs(5), Positive, "probe-backoff-max", "Longest time between two probes of an ejected node.";
+    }
+    "Replicas" {
+        read_from: ReadFrom = ReadFrom::Primary, Any, "read-from",
+            "Where reads go: `primary`, `prefer-primary`, `prefer-replica`, `replica-only` or `nearest`. What a replica answers may be older than what the primary has, at most by `replica-max-lag`.";
+        read_from_readonly: Option<ReadFrom> = None, Any, "read-from-readonly",
+            "The same for connections that said READONLY; unset: as `read-from`. READWRITE means `primary` for its connection, whatever stands here.";
+        replica_max_lag: Duration = secs(10), Positive, "replica-max-lag",
+            "A replica whose data may be older than this is not read from. At least three times `probe-interval`, for that is how often it is looked at.";
+        zone: Option<String> = None, Any, "zone",
+            "The availability zone this process runs in: nodes of the same zone are read from first. Unset: all zones are alike.";
+        node_zones: Vec<ZoneRule> = Vec::new(), Any, "node-zones",
+            "Zones of nodes, each as `CIDR=zone` or `host=zone`; `*` in a host stands for anything, the first that fits counts. A node that none fits is where it says itself (Valkey's `availability-zone`).";
     }
     "Topology" {
         refresh_interval: Duration = secs(15), Positive, "refresh-interval", "Time between refreshes of the slot table, ± 20 % at random.";

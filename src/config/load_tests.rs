@@ -114,6 +114,16 @@ fn keys_that_belong_together_are_checked() {
         ("query-buffer-max = \"4GiB\"", "expected less than 4GiB"),
         ("upstream-client-name = \"a b\"", "printable ASCII"),
         ("workers = 5000", "at most 1024"),
+        (
+            "read-from = \"nearest\"\nreplica-max-lag = \"2s\"",
+            "key `replica-max-lag`: expected at least 3 times `probe-interval` = 1s; found 2s",
+        ),
+        ("read-from-readonly = \"prefer-replica\"\nprobe-interval = \"4s\"", "expected at least 3 times"),
+        (
+            "read-from = \"replica\"",
+            "expected primary, prefer-primary, prefer-replica, replica-only or nearest",
+        ),
+        ("node-zones = [\"10.0.0.0/8\"]", "expected a list of CIDR=zone or host=zone"),
         ("client-password = \"a\"\nclient-password-file = \"/x\"", "expected only one of them"),
         (
             "client-password-file = \"/does/not/exist\"",
@@ -124,6 +134,9 @@ fn keys_that_belong_together_are_checked() {
         let text = problems(file, &[], &[]);
         assert!(text.contains(expected), "{file}\n{text}");
     }
+    assert!(load(&sources("replica-max-lag = \"2s\"", &[], &[])).is_ok(), "nobody reads from replicas");
+    let zones = load(&sources("node-zones = [\"10.0.1.0/24=a\", \"redis-b-*=b\"]", &[], &[])).unwrap();
+    assert_eq!(crate::config::Value::show(&zones.config.node_zones), "10.0.1.0/24=a,redis-b-*=b");
     let none = load(&Sources::default()).expect_err("no seeds").to_string();
     assert!(none.contains("key `seeds`: expected at least one node"), "{none}");
     assert_eq!(load(&sources("request-deadline = \"2s\"", &[], &[])).unwrap().warnings.len(), 2);

@@ -9,7 +9,8 @@ mod machine;
 pub mod render;
 mod validate;
 pub mod value;
+mod zones;
 
 pub use keys::{Config, KEYS, Key, Rule};
 pub use load::{ConfigError, Loaded, Origin, Sources, load, read_password_file};
-pub use value::{LogFormat, LogLevel, Secret, Value, parse_node_addr};
+pub use value::{LogFormat, LogLevel, ReadFrom, Secret, Value, parse_node_addr};

@@ -2,12 +2,14 @@
 
 use super::keys::{Config, KEYS};
 use super::load::Origin;
-use super::value::{Upstream, Value};
+use super::value::{ReadFrom, Upstream, Value};
 
 /// Frames are addressed with 32 bits.
 const QUERY_BUFFER_LIMIT: u64 = 1 << 32;
 /// A typing error, not a machine.
 const WORKERS_LIMIT: usize = 1024;
+/// How often a replica is looked at within `replica-max-lag`, at least.
+const LOOKS_WITHIN_LAG: u32 = 3;
 
 /// Everything that makes this configuration unusable, one line each.
 pub(super) fn problems(config: &Config, origins: &[Origin]) -> Vec<String> {
@@ -42,8 +44,24 @@ pub(super) fn problems(config: &Config, origins: &[Origin]) -> Vec<String> {
                 .to_owned(),
         );
     }
+    // A healthy replica is seen as old as two of its looks apart; a third allows for one that comes late.
+    if config.reads_replicas() && config.replica_max_lag < config.probe_interval * LOOKS_WITHIN_LAG {
+        found.push(format!(
+            "key `replica-max-lag`: expected at least {LOOKS_WITHIN_LAG} times `probe-interval` = {}; found {}",
+            config.probe_interval.show(),
+            config.replica_max_lag.show()
+        ));
+    }
     found.extend(order(config));
     found
+}
+
+impl Config {
+    /// True if any client's reads may go to replicas.
+    pub fn reads_replicas(&self) -> bool {
+        let modes = [Some(self.read_from), self.read_from_readonly];
+        modes.into_iter().flatten().any(|mode| mode != ReadFrom::Primary)
+    }
 }
 
 /// Pairs of which the first must not exceed the second.

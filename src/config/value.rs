@@ -290,6 +290,17 @@ choice! {
     }
 }
 
+choice! {
+    /// Where reads go.
+    ReadFrom, "primary, prefer-primary, prefer-replica, replica-only or nearest" {
+        Primary = "primary", "To the primary.";
+        PreferPrimary = "prefer-primary", "To the primary; while it cannot be reached, to a replica.";
+        PreferReplica = "prefer-replica", "To a replica; while none is usable, to the primary.";
+        ReplicaOnly = "replica-only", "To a replica; while none is usable, the client gets an error.";
+        Nearest = "nearest", "To the nearest of the primary and its usable replicas.";
+    }
+}
+
 impl Value for NodeAddr {
     const EXPECTED: &'static str = "host:port, [IPv6]:port or host (port 6379)";
     const TOML: &'static [TomlKind] = &[TomlKind::Text];

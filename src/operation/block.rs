@@ -7,30 +7,24 @@ use std::time::Duration;
 
 use super::ending::Ending;
 use super::last_ids::LastIds;
+use super::seek::{ASKING, PAUSE_MIN, Seek};
 use super::timeout::{Patience, Timeout};
 use super::visit::{End, Stay};
 use super::{Operation, keys};
-use crate::backend::line::{Line, LineError};
+use crate::backend::line::Line;
 use crate::command::Handling;
 use crate::error::ProxyError;
-use crate::reply::redirect::{self, Redirect, Target};
+use crate::reply::redirect;
 use crate::session::learned::{Told, told};
 use crate::session::route::slot_of_keys;
 use crate::session::transaction::null_array;
-use crate::telemetry::RedirectKind;
-use crate::topology::node::{NodeAddr, NodeId};
 use crate::topology::{Event, Trigger};
 
-const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 /// A try that lasted so long was accepted: trouble before it is over. In microseconds.
 const SETTLED: u64 = 1_000_000;
 /// How long a wait that is to end already may take to reach its node at all: a client that closes its side
 /// behind its request still gets what is there.
 const FIRST: Duration = Duration::from_secs(1);
-/// Shortest and longest pause before another try, in microseconds.
-const PAUSE_MIN: u64 = 2_000;
-const PAUSE_MAX: u64 = 100_000;
-
 /// A blocking command.
 pub async fn block(operation: &Operation) -> Result<Vec<u8>, ProxyError> {
     let args = operation.request.args();
@@ -43,9 +37,7 @@ pub async fn block(operation: &Operation) -> Result<Vec<u8>, ProxyError> {
         last_ids: LastIds::of(operation.command, &args),
         ends: None,
         tries: 0,
-        aim: Aim::Owner,
-        hops: 0,
-        trouble: None,
+        seek: Seek::new(operation, slot),
     };
     wait.run().await
 }
@@ -72,17 +64,6 @@ pub(super) fn is_unblocked(frame: &[u8]) -> bool {
         .any(|text| frame.starts_with(text))
 }
 
-/// Where the next try goes.
-#[derive(Clone, Debug)]
-enum Aim {
-    /// To the slot's owner by the table.
-    Owner,
-    /// To this node, with ASKING or without.
-    Node(NodeId, bool),
-    /// To the node at this address, which the topology learns of in this round at the latest.
-    Refreshed(NodeAddr, bool, u64),
-}
-
 struct Wait<'a> {
     operation: &'a Operation,
     slot: u16,
@@ -91,11 +72,7 @@ struct Wait<'a> {
     /// When the client's time is over, on the worker's clock.
     ends: Option<u64>,
     tries: u32,
-    aim: Aim,
-    /// Redirects and lost connections in a row.
-    hops: usize,
-    /// Since when nodes have had nothing to say but "not now".
-    trouble: Option<u64>,
+    seek: Seek<'a>,
 }
 
 /// What a try came to.
@@ -114,7 +91,7 @@ impl Wait<'_> {
             let grace = if self.tries == 0 { FIRST } else { Duration::ZERO };
             let way = tokio::select! {
                 biased;
-                way = self.line(pause) => Ok(way?),
+                way = self.seek.line(pause) => Ok(way?),
                 ending = operation.ending_and(grace) => Err(ending),
             };
             let (line, asking) = match way {
@@ -128,46 +105,6 @@ impl Wait<'_> {
         }
     }
 
-    /// A line to the node that is next.
-    async fn line(&mut self, pause: u64) -> Result<(Line, bool), ProxyError> {
-        let worker = &self.operation.worker;
-        if pause > 0 {
-            tokio::time::sleep(Duration::from_micros(pause)).await;
-        }
-        loop {
-            let (node, asking) = self.node().await?;
-            match worker.check_out(node, self.operation.resp).await {
-                Ok(line) => return Ok((line, asking)),
-                Err(LineError::Full) => return Err(ProxyError::DedicatedFull),
-                Err(LineError::Connect(_) | LineError::Gone) => {}
-            }
-            self.aim = Aim::Owner;
-            worker.topology.report(Event::Refresh(Trigger::Redirect));
-            let pause = self.pause(worker.limits.owner_wait).ok_or(ProxyError::ClusterDown)?;
-            tokio::time::sleep(Duration::from_micros(pause)).await;
-        }
-    }
-
-    async fn node(&mut self) -> Result<(NodeId, bool), ProxyError> {
-        let worker = &self.operation.worker;
-        if let Aim::Refreshed(addr, asking, round) = self.aim.clone() {
-            let until = worker.clock.tick() + worker.limits.owner_wait;
-            loop {
-                let adopted = worker.adopted.notified();
-                if worker.topology.round() >= round || worker.clock.tick() >= until {
-                    break;
-                }
-                let _looked = tokio::time::timeout(Duration::from_millis(50), adopted).await;
-            }
-            let node = worker.topology.node_by_addr(&addr.host, addr.port);
-            self.aim = node.map_or(Aim::Owner, |node| Aim::Node(node, asking));
-        }
-        match self.aim {
-            Aim::Node(node, asking) => Ok((node, asking)),
-            _ => Ok((self.operation.owner(self.slot).await?, false)),
-        }
-    }
-
     /// One try.
     async fn attempt(&mut self, mut line: Line, asking: bool) -> Result<Try, ProxyError> {
         let (operation, worker) = (self.operation, &self.operation.worker);
@@ -178,9 +115,9 @@ impl Wait<'_> {
         let visit =
             operation.visit(&mut line, &push, &Stay { before, until, slot: self.slot, endless }).await;
         if worker.clock.tick() - began >= SETTLED {
-            (self.hops, self.trouble) = (0, None);
+            self.seek.settled();
         }
-        self.aim = Aim::Owner;
+        self.seek.arrived();
         self.last_ids.learn(visit.before.iter().map(|frame| frame.as_ref()), asking);
         match visit.end {
             End::Reply(frame) => self.judge(line, frame.into()).await,
@@ -228,7 +165,7 @@ impl Wait<'_> {
             // The node has another role now, and closes the connection behind these words.
             drop(line);
             worker.topology.report(Event::Refresh(Trigger::Redirect));
-            (self.hops, self.trouble) = (0, None);
+            self.seek.settled();
             return Ok(Try::Again(PAUSE_MIN));
         }
         let again = match redirect {
@@ -236,78 +173,16 @@ impl Wait<'_> {
                 self.operation.note_write(self.slot, line.node);
                 if self.operation.command.is_read_only() {
                     // Nobody keeps track of what is read on a line.
-                    self.operation.session.inner().distrust_reads();
+                    self.operation.distrust_reads();
                 }
                 None
             }
-            Some(redirect) => self.follow(&redirect, &line)?,
+            Some(redirect) => self.seek.follow(&redirect, &line)?,
         };
         if ended.is_none() {
             worker.give_back(line);
         }
         Ok(again.map_or(Try::Done(frame), Try::Again))
-    }
-
-    /// The pause before the next try; `None` when the redirect is what the client gets.
-    fn follow(&mut self, redirect: &Redirect<'_>, line: &Line) -> Result<Option<u64>, ProxyError> {
-        let worker = &self.operation.worker;
-        let limits = &worker.limits;
-        match redirect {
-            Redirect::Moved { slot, .. } | Redirect::Ask { slot, .. } if *slot != self.slot => Ok(None),
-            Redirect::Moved { target, .. } => {
-                worker.counters.redirect(RedirectKind::Moved);
-                worker.topology.report(Event::Refresh(Trigger::Redirect));
-                self.go_to(*target, false, line)
-            }
-            Redirect::Ask { target, .. } => {
-                worker.counters.redirect(RedirectKind::Ask);
-                self.go_to(*target, true, line)
-            }
-            Redirect::TryAgain => {
-                worker.counters.redirect(RedirectKind::TryAgain);
-                Ok(self.pause(limits.tryagain_wait))
-            }
-            Redirect::Unable(_) => {
-                worker.counters.redirect(RedirectKind::ClusterDown);
-                worker.topology.report(Event::Refresh(Trigger::Redirect));
-                Ok(self.pause(limits.owner_wait))
-            }
-        }
-    }
-
-    fn go_to(&mut self, target: Target<'_>, asking: bool, line: &Line) -> Result<Option<u64>, ProxyError> {
-        let topology = &self.operation.worker.topology;
-        self.hop().ok_or(ProxyError::RedirectLimit)?;
-        let host = match target.host {
-            "" | "?" => topology.node(line.node).map(|node| node.addr.host.clone()).unwrap_or_default(),
-            host => host.to_owned(),
-        };
-        self.aim = match topology.node_by_addr(&host, target.port) {
-            Some(node) => Aim::Node(node, asking),
-            None => {
-                let round = topology.next_round();
-                topology.report(Event::Refresh(Trigger::Redirect));
-                Aim::Refreshed(NodeAddr { host, port: target.port }, asking, round)
-            }
-        };
-        // Two nodes that both point at the other will agree soon: go slower each time.
-        Ok(Some(match self.hops {
-            0..=2 => 0,
-            hops => (1_000u64 << (hops - 2).min(9)).min(PAUSE_MAX),
-        }))
-    }
-
-    /// Counts a hop; `None` when there were too many.
-    fn hop(&mut self) -> Option<()> {
-        self.hops += 1;
-        (self.hops <= self.operation.worker.limits.redirects).then_some(())
-    }
-
-    /// How long to wait before another try; `None` when there was trouble for `limit` already.
-    fn pause(&mut self, limit: u64) -> Option<u64> {
-        let now = self.operation.worker.clock.tick();
-        let troubled = now - *self.trouble.get_or_insert(now);
-        (troubled < limit).then(|| (troubled / 4).clamp(PAUSE_MIN, PAUSE_MAX))
     }
 
     /// The connection broke, or was given up.
@@ -317,7 +192,7 @@ impl Wait<'_> {
             Some(Ending::Gone) => return operation.give_up().await,
             _ if !operation.command.is_read_only() || !self.last_ids.are_known() => {}
             Some(ending) => return self.ended(ending).await.map(Try::Done),
-            None if self.hop().is_some() => {
+            None if self.seek.hop().is_some() => {
                 operation.worker.topology.report(Event::Refresh(Trigger::Redirect));
                 return Ok(Try::Again(PAUSE_MIN));
             }

@@ -137,6 +137,8 @@ pub enum EveryoneKind {
     ScriptExists,
     /// SCRIPT FLUSH.
     ScriptFlush,
+    /// SCRIPT SHOW.
+    ScriptShow,
     /// SCRIPT KILL, FUNCTION KILL.
     Kill,
     /// FUNCTION STATS.
@@ -170,6 +172,7 @@ pub(super) async fn run(operation: &Operation, kind: EveryoneKind) -> Result<Vec
         Kind::ScriptLoad => scripts::load(operation).await,
         Kind::ScriptExists => scripts::exists(operation).await,
         Kind::ScriptFlush => scripts::flush(operation).await,
+        Kind::ScriptShow => scripts::show(operation).await,
         Kind::Kill => scripts::kill(operation).await,
         Kind::FunctionStats => scripts::stats(operation).await,
         Kind::SlotKeys => slot_keys::slot_keys(operation).await,

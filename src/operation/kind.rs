@@ -18,10 +18,8 @@ pub enum OperationKind {
     Watch,
     /// UNWATCH, after a WATCH.
     Unwatch,
-    /// EXEC, after a WATCH.
+    /// EXEC after a WATCH; of a transaction that publishes, or of `dedicated-request-bytes` and more.
     Exec,
-    /// EXEC of `dedicated-request-bytes` and more, without a WATCH.
-    ExecLarge,
     /// Waits for data in one slot: BLPOP and its kind, XREAD BLOCK, learned commands flagged `blocking`.
     Block,
     /// WAIT and WAITAOF.
@@ -52,13 +50,9 @@ impl OperationKind {
             }
             Self::Subscribe | Self::Unsubscribe => "shared subscription",
             Self::AskKeys => "route by key, asked for",
-            Self::Watch
-            | Self::Unwatch
-            | Self::Exec
-            | Self::ExecLarge
-            | Self::Block
-            | Self::Wait
-            | Self::Tracking => "dedicated connection",
+            Self::Watch | Self::Unwatch | Self::Exec | Self::Block | Self::Wait | Self::Tracking => {
+                "dedicated connection"
+            }
         }
     }
 

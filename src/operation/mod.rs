@@ -37,6 +37,7 @@ pub mod monitor;
 pub mod ping;
 mod scan;
 mod scripts;
+pub mod seek;
 mod settings;
 mod slot_keys;
 mod survey;
@@ -48,11 +49,12 @@ pub mod watch;
 
 use self::ending::Ending;
 pub use self::kind::OperationKind;
-use crate::backend::ticket::{Aim, Errand, NO_SLOT, Parcel};
+use crate::backend::ticket::{Beside, Errand, NO_SLOT, Parcel};
 use crate::command::{Command, CommandClass};
 use crate::error::ProxyError;
 use crate::protocol::request::{Args, Span};
 use crate::reply::merge::error_line;
+use crate::session::exec;
 use crate::session::pending::CellState;
 use crate::session::state::{Resp, SessionMode};
 use crate::session::{OTHER_LANE, Session, SessionInner};
@@ -142,6 +144,9 @@ pub fn start(
     session.watch();
     let seq = inner.pending.push(class, NO_SLOT, session.worker().clock.now(), CellState::Waiting);
     inner.epoch = OTHER_LANE;
+    if !command.is_read_only() {
+        inner.note_write_elsewhere();
+    }
     let progress = Rc::new(Progress { timeless: Cell::new(kind.is_timeless()), ..Progress::default() });
     let operation = Operation {
         worker: Rc::clone(session.worker()),
@@ -172,14 +177,16 @@ async fn run(operation: Operation, kind: OperationKind) {
         OperationKind::Settings => settings::config_get(&operation).await,
         OperationKind::Watch => watch::watch(&operation).await,
         OperationKind::Unwatch => watch::unwatch(&operation).await,
+        OperationKind::Exec if operation.session.inner().watch.is_none() => {
+            return operation.send_transaction();
+        }
         OperationKind::Exec => {
-            operation.session.inner().distrust_reads();
+            operation.distrust_reads();
             watch::exec(&operation).await
         }
-        OperationKind::ExecLarge => return operation.exec_large(),
         OperationKind::Block => {
             if operation.command.is_read_only() {
-                operation.session.inner().distrust_reads();
+                operation.distrust_reads();
             }
             block::block(&operation).await
         }
@@ -252,25 +259,22 @@ impl Operation {
         if let Some(cell) = inner.pending.cell(self.seq) {
             cell.slot = slot;
         }
+        let mut errand = Errand::new(&self.session, self.seq, slot, self.command, self.resp);
+        errand.beside = inner.caching.map_or(Beside::Nothing, Beside::Caching);
         drop(inner);
-        let errand = Errand::new(&self.session, self.seq, slot, self.command, self.resp);
-        self.worker.send(Parcel { errand, bytes: self.request.frame, aim: Aim::Table });
+        let aim = self.worker.aim_of_told(&errand);
+        self.worker.send(Parcel { errand, bytes: self.request.frame, aim });
     }
 
-    /// Sends a large transaction on a connection of its own; the operation is over.
-    fn exec_large(self) {
+    /// The transaction goes its way; the operation is over.
+    fn send_transaction(self) {
         let mut inner = self.session.inner();
         inner.operation = None;
         let Some(push) = inner.push.take() else { return };
         if let Some(cell) = inner.pending.cell(self.seq) {
             cell.slot = push.slot;
         }
-        if let Some(completion) = push.completion {
-            inner.pending.complete_later(self.seq, completion);
-        }
-        let mut errand = Errand::new(&self.session, self.seq, push.slot, self.command, self.resp);
-        errand.before = push.commands + 1;
-        self.worker.send_dedicated(&mut inner, errand, push.bytes);
+        exec::send(&self.session, &mut inner, (self.command, self.seq), *push);
     }
 
     /// Answers the client.

@@ -1,6 +1,8 @@
 //! WATCH: keys are watched on a line of the session's own, and the EXEC that follows goes over it. If the slot
 //! moves or its node fails meanwhile, nobody can say whether a key was changed: EXEC answers null, as for a
-//! change. Owns the line only while it runs; between WATCH and EXEC the session has it.
+//! change. In a slot that is half moved, keys are watched where the owner's ASK points, and EXEC goes there, too:
+//! such a key can be made or changed at no other node. Owns the line only while it runs; between WATCH and EXEC
+//! the session has it.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,7 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Operation;
-use crate::backend::line::{Line, LineError};
+use super::seek::{ASKING, PAUSE_MIN, Seek};
+use crate::backend::line::{Line, LineLost};
 use crate::backend::ticket::NO_SLOT;
 use crate::error::ProxyError;
 use crate::reply::redirect::{self, Redirect};
@@ -22,63 +25,96 @@ use crate::worker::WorkerContext;
 const UNWATCH: &[u8] = b"*1\r\n$7\r\nUNWATCH\r\n";
 /// How long a line may take to forget its keys before it is closed instead.
 const CLEANING: Duration = Duration::from_secs(1);
-/// Pause before a node is asked again that said "not here".
-const PAUSE: Duration = Duration::from_millis(5);
-
 /// WATCH.
 pub async fn watch(operation: &Operation) -> Result<Vec<u8>, ProxyError> {
     let args = operation.request.args();
     let slot =
         slot_of_keys(&operation.session, operation.command, &args).map_err(|_| ProxyError::CrossSlot)?;
     let held = operation.session.inner().watch.take();
-    if let Some(mut held) = held {
-        if held.slot != slot {
+    match held {
+        Some(held) if held.slot != slot => {
             operation.session.inner().watch = Some(held);
-            return Err(ProxyError::CrossSlot);
+            Err(ProxyError::CrossSlot)
         }
-        if let Some(mut line) = held.line.take()
-            && let Ok(reply) = line.ask(operation.request.bytes()).await
-            && redirect::parse(&reply).is_none()
-        {
-            held.line = Some(line);
+        Some(mut held) => {
+            let reply = watch_more(operation, &mut held).await;
             operation.session.inner().watch = Some(held);
-            return Ok(reply.to_vec());
+            Ok(reply)
         }
-        // What was watched before can't be watched any more: EXEC will say so.
-        operation.session.inner().watch = Some(held);
-        return Ok(b"+OK\r\n".to_vec());
+        None => {
+            let (watch, reply) = first_watch(operation, slot).await?;
+            operation.session.inner().watch = watch.map(Box::new);
+            Ok(reply)
+        }
     }
-    let (line, reply) = first_watch(operation, slot).await?;
-    if reply.starts_with(b"+") {
-        operation.session.inner().watch = Some(Box::new(Watch { line: Some(line), slot }));
-    }
-    Ok(reply)
 }
 
-/// Finds the node that watches for us.
-async fn first_watch(operation: &Operation, slot: u16) -> Result<(Line, Vec<u8>), ProxyError> {
+/// Finds the node that watches for us, and has it do so: the owner of the slot, or the node that imports it, which
+/// is where a key that the owner has no more is, or would be made.
+async fn first_watch(operation: &Operation, slot: u16) -> Result<(Option<Watch>, Vec<u8>), ProxyError> {
     let worker = &operation.worker;
-    let until = worker.clock.now() + worker.limits.owner_wait;
+    let (mut seek, mut pause) = (Seek::new(operation, slot), 0);
     loop {
-        let node = operation.owner(slot).await?;
-        match worker.check_out(node, operation.resp).await {
-            Ok(mut line) => {
-                operation.mark_sent();
-                if let Ok(reply) = line.ask(operation.request.bytes()).await
-                    && matches!(redirect::parse(&reply), None | Some(Redirect::TryAgain))
-                {
-                    return Ok((line, reply.to_vec()));
-                }
-            }
-            Err(LineError::Full) => return Err(ProxyError::DedicatedFull),
-            Err(LineError::Connect(_) | LineError::Gone) => {}
+        let (mut line, asking) = seek.line(pause).await?;
+        operation.mark_sent();
+        seek.arrived();
+        let Ok(reply) = ask(&mut line, asking, operation.request.bytes()).await else {
+            worker.topology.report(Event::Refresh(Trigger::Redirect));
+            seek.hop().ok_or(ProxyError::ClusterDown)?;
+            pause = PAUSE_MIN;
+            continue;
+        };
+        let again = match redirect::parse(&reply) {
+            Some(redirect) => seek.follow(&redirect, &line)?,
+            None => None,
+        };
+        if reply.starts_with(b"+") {
+            let owner = worker.table.borrow().primary(slot);
+            return Ok((Some(Watch { line: Some(line), slot, owner, asking }), reply.to_vec()));
         }
-        worker.topology.report(Event::Refresh(Trigger::Redirect));
-        if worker.clock.tick() >= until {
-            return Err(ProxyError::ClusterDown);
+        // It watches nothing.
+        worker.give_back(line);
+        match again {
+            Some(after) => pause = after,
+            None => return Ok((None, reply.to_vec())),
         }
-        tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// More keys, which only the line that watches already can watch. Where it can't, EXEC will say so.
+async fn watch_more(operation: &Operation, held: &mut Watch) -> Vec<u8> {
+    let worker = &operation.worker;
+    let mut seek = Seek::new(operation, held.slot);
+    while let Some(mut line) = held.line.take() {
+        let Ok(reply) = ask(&mut line, held.asking, operation.request.bytes()).await else { break };
+        match redirect::parse(&reply) {
+            Some(redirect @ Redirect::TryAgain) => {
+                let pause = seek.follow(&redirect, &line).ok().flatten();
+                held.line = Some(line);
+                let Some(pause) = pause else { return reply.to_vec() };
+                tokio::time::sleep(Duration::from_micros(pause)).await;
+            }
+            Some(_) => {
+                clean_later(worker, line);
+                worker.topology.report(Event::Refresh(Trigger::Redirect));
+                break;
+            }
+            None => {
+                held.line = Some(line);
+                return reply.to_vec();
+            }
+        }
+    }
+    b"+OK\r\n".to_vec()
+}
+
+async fn ask(line: &mut Line, asking: bool, request: &[u8]) -> Result<Bytes, LineLost> {
+    if !asking {
+        return line.ask(request).await;
+    }
+    line.send(&[ASKING, request].concat()).await?;
+    line.reply().await?;
+    line.reply().await
 }
 
 /// UNWATCH.
@@ -112,11 +148,19 @@ struct Sent {
     commands: u32,
     slot: u16,
     scripts: bool,
+    channels: Vec<u64>,
 }
 
 impl Sent {
     fn of(push: &Push) -> Self {
-        Self { bytes: push.bytes.clone(), commands: push.commands, slot: push.slot, scripts: push.scripts }
+        let Push { bytes, commands, slot, scripts, channels, .. } = push;
+        Self {
+            bytes: bytes.clone(),
+            commands: *commands,
+            slot: *slot,
+            scripts: *scripts,
+            channels: channels.clone(),
+        }
     }
 }
 
@@ -124,10 +168,11 @@ impl Sent {
 async fn exec_at(operation: &Operation, watch: Watch, sent: &Sent) -> Result<Vec<u8>, ProxyError> {
     let mut null = Vec::new();
     null_array(&mut null, operation.resp);
-    let (Watch { line, slot }, worker) = (watch, &operation.worker);
+    let (Watch { line, slot, owner, asking }, worker) = (watch, &operation.worker);
     let Some(mut line) = line else { return Ok(null) };
-    let owner = worker.table.borrow().primary(slot);
-    if owner != Some(line.node) || line.resp != operation.resp {
+    let now = worker.table.borrow().primary(slot);
+    let stays = now.is_some() && (now == owner || now == Some(line.node));
+    if !stays || line.resp != operation.resp {
         clean_later(worker, line);
         return Ok(null);
     }
@@ -136,6 +181,7 @@ async fn exec_at(operation: &Operation, watch: Watch, sent: &Sent) -> Result<Vec
         return Err(ProxyError::CrossSlot);
     }
     if sent.scripts {
+        worker.learn_scripts(&worker.scripts_to_ask_for(&sent.bytes)).await;
         for load in worker.script_loads(&sent.bytes) {
             if line.ask(&load).await.is_err() {
                 return Ok(null);
@@ -143,8 +189,13 @@ async fn exec_at(operation: &Operation, watch: Watch, sent: &Sent) -> Result<Vec
         }
     }
     operation.mark_sent();
-    operation.session.inner().written.add(slot, line.node, &worker.losses);
-    match send(&mut line, sent).await {
+    {
+        let mut inner = operation.session.inner();
+        inner.written.add(slot, line.node, &worker.losses);
+        inner.note_channels(sent.channels.clone());
+        inner.note_way(line.node, worker.clock.now());
+    }
+    match send(&mut line, asking, sent).await {
         Ok(frame) => {
             if redirect::parse(&frame).is_some() {
                 worker.topology.report(Event::Refresh(Trigger::Redirect));
@@ -165,11 +216,17 @@ enum Lost {
 }
 
 /// The reply to the transaction; where a queued command was redirected, the redirect.
-async fn send(line: &mut Line, push: &Sent) -> Result<Vec<u8>, Lost> {
+async fn send(line: &mut Line, asking: bool, push: &Sent) -> Result<Vec<u8>, Lost> {
     if line.is_lost() {
         return Err(Lost::Unsent);
     }
-    line.send(&push.bytes).await.map_err(|_| Lost::Maybe)?;
+    if asking {
+        // Next to MULTI: it holds for all of the transaction.
+        line.send(&[ASKING, &push.bytes].concat()).await.map_err(|_| Lost::Maybe)?;
+        line.reply().await.map_err(|_| Lost::Maybe)?;
+    } else {
+        line.send(&push.bytes).await.map_err(|_| Lost::Maybe)?;
+    }
     let mut trouble = None;
     for _ in 0..=push.commands {
         let frame = line.reply().await.map_err(|_| Lost::Maybe)?;

@@ -43,7 +43,7 @@ pub(super) fn take(worker: &Rc<WorkerContext>, link: &Rc<Link>, frame: &[u8]) ->
             _ => Err(BadReply),
         },
         Push::Left(kind, name) => left(worker, link, kind, name),
-        Push::Pong => pong(link),
+        Push::Pong => pong(worker, link),
         Push::Error(_) => match link.next_ask() {
             Some(Ask::Join(topic)) => {
                 if !topic.gone.get() {
@@ -52,7 +52,7 @@ pub(super) fn take(worker: &Rc<WorkerContext>, link: &Rc<Link>, frame: &[u8]) ->
                 Ok(())
             }
             // The subscription had ended before, or the node is loading: it lives.
-            Some(Ask::Leave { .. } | Ask::Ping) => Ok(()),
+            Some(Ask::Leave { .. } | Ask::Ping(_)) => Ok(()),
             None => Err(BadReply),
         },
         Push::Other => Ok(()),
@@ -74,10 +74,13 @@ fn left(worker: &Rc<WorkerContext>, link: &Link, kind: Kind, name: &[u8]) -> Res
 }
 
 /// Everything asked before the PING was answered.
-fn pong(link: &Link) -> Result<(), BadReply> {
+fn pong(worker: &WorkerContext, link: &Link) -> Result<(), BadReply> {
     loop {
         match link.next_ask() {
-            Some(Ask::Ping) => return Ok(()),
+            Some(Ask::Ping(sent)) => {
+                link.ponged(sent, worker.clock.now());
+                return Ok(());
+            }
             Some(Ask::Leave { told: true, .. }) => {}
             _ => return Err(BadReply),
         }
@@ -123,7 +126,7 @@ fn message(
         return events::take(worker, node, topic, key, frame);
     }
     topic.heard.set(worker.clock.now());
-    if topic.kind == Kind::Shard || topic.places.borrow().home() == Some(node) {
+    if topic.places.borrow().home() == Some(node) {
         deliver(worker, topic, frame);
     }
 }

@@ -11,7 +11,7 @@ use smallvec::{SmallVec, smallvec};
 use super::events::Doubtful;
 use super::leaving::{Ends, Leaving};
 use super::link::Link;
-use super::places::{State, View};
+use super::places::{Standing, State, View};
 use super::topic::{Topic, Trouble};
 use super::{Kind, Name, events};
 use crate::topology::node::NodeId;
@@ -126,7 +126,7 @@ pub(super) fn release(worker: &WorkerContext, topic: &Rc<Topic>, ends: &Rc<Ends>
 fn leave(worker: &WorkerContext, topic: &Rc<Topic>, end: (NodeId, bool), ends: &Rc<Ends>) {
     let leaving = Leaving::new(worker, topic, end, ends);
     if let Some(link) = worker.hub.link(end.0).filter(|link| link.is_ready()) {
-        link.leave(topic, leaving);
+        link.leave(topic, leaving, worker.clock.now());
     }
 }
 
@@ -139,8 +139,11 @@ pub(super) fn settle(worker: &Rc<WorkerContext>, topic: &Rc<Topic>) {
     let desired = desired(worker, topic);
     let view =
         View { desired: &desired, now, heard: topic.heard.get(), exclusive: topic.kind == Kind::Shard };
-    let is_well = |node| is_well(worker, node);
-    let plan = topic.places.borrow_mut().plan(view, is_well);
+    let standing = |node| standing(worker, node);
+    let plan = topic.places.borrow_mut().plan(view, standing);
+    for link in plan.prove.iter().filter_map(|node| worker.hub.link(*node)) {
+        link.prove(topic.heard.get(), now);
+    }
     for end in plan.leave {
         leave(worker, topic, end, &Rc::default());
     }
@@ -177,10 +180,10 @@ fn link_to(worker: &Rc<WorkerContext>, node: NodeId) -> Option<Rc<Link>> {
     Some(link)
 }
 
-/// True while messages still come from a node that is not where a topic should be.
-fn is_well(worker: &WorkerContext, node: NodeId) -> bool {
+fn standing(worker: &WorkerContext, node: NodeId) -> Standing {
     let table = worker.table.borrow();
-    table.is_member(node) && table.node(node).is_some_and(|node| node.is_up())
+    let well = table.is_member(node) && table.node(node).is_some_and(|node| node.is_up());
+    Standing { well, answered: worker.hub.link(node).and_then(|link| link.answered()) }
 }
 
 /// Where a topic should be, the best home first; empty when the table does not say.
@@ -310,12 +313,12 @@ impl WorkerContext {
             }
             (table.epoch(), up.finish())
         };
-        if self.hub.seen.replace(seen) == seen {
-            return;
-        }
         let links: Vec<_> = self.hub.links.borrow().values().map(Rc::clone).collect();
         for link in links.iter().filter(|link| !link.node.is_up()) {
             link.condemn("the node does not answer");
+        }
+        if self.hub.seen.replace(seen) == seen {
+            return;
         }
         self.hub.all().iter().for_each(|topic| settle(self, topic));
         if self.hub.has_wide() {

@@ -41,6 +41,8 @@ pub struct Link {
     ready: Cell<bool>,
     /// Bytes of a message that is not whole.
     receiving: Cell<usize>,
+    /// When a PING was sent that the node answered, and when the answer came; of the last one.
+    answered: Cell<Option<(u64, u64)>>,
     inner: RefCell<Inner>,
 }
 
@@ -60,6 +62,7 @@ impl Link {
             node,
             ready: Cell::new(false),
             receiving: Cell::new(0),
+            answered: Cell::new(None),
             inner: RefCell::default(),
         });
         tokio::task::spawn_local(run(Rc::clone(worker), Rc::clone(&link)));
@@ -82,21 +85,40 @@ impl Link {
     }
 
     /// Ends the subscription of a topic.
-    pub(super) fn leave(&self, topic: &Rc<Topic>, leaving: Leaving) {
+    pub(super) fn leave(&self, topic: &Rc<Topic>, leaving: Leaving, now: u64) {
         let ask = Ask::Leave { topic: Rc::clone(topic), told: false, leaving };
         self.queue(topic.kind.leave_word(), topic, ask);
         if topic.kind == Kind::Shard {
             // The node may end it before it reads this, and then answers with a redirect: PONG tells.
-            self.ping();
+            self.ping(now);
         }
     }
 
     /// Asks for a sign of life.
-    pub fn ping(&self) {
+    pub fn ping(&self, now: u64) {
         let mut inner = self.inner.borrow_mut();
         inner.out.extend_from_slice(PING);
-        inner.asks.push_back(Ask::Ping);
+        inner.asks.push_back(Ask::Ping(now));
         inner.wake();
+    }
+
+    /// A PING that was sent then was answered.
+    pub(super) fn ponged(&self, sent: u64, now: u64) {
+        self.answered.set(Some((sent, now)));
+    }
+
+    /// When a PING was sent that the node answered, and when the answer came; of the last one.
+    pub(super) fn answered(&self) -> Option<(u64, u64)> {
+        self.answered.get()
+    }
+
+    /// Asks for a sign of life, unless one is awaited that was asked for later than `since`.
+    pub(super) fn prove(&self, since: u64, now: u64) {
+        let awaited = |ask: &Ask| matches!(ask, Ask::Ping(sent) if *sent >= since);
+        let owed = self.inner.borrow().asks.iter().any(awaited);
+        if self.is_ready() && !owed {
+            self.ping(now);
+        }
     }
 
     fn queue(&self, word: &str, topic: &Topic, ask: Ask) {

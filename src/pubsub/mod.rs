@@ -8,7 +8,7 @@
 //! - A channel or pattern: at the owner of its name's slot, where PUBLISH of that channel goes too (so the order
 //!   of a publisher's messages holds). The cluster bus brings every message to every node, so any other primary
 //!   does while the owner is down.
-//! - A shard channel: at the owner of its slot, the only place where its messages are. What the server takes
+//! - A shard channel: at the owner of its slot, where its messages are. What the server takes
 //!   back when the slot leaves (`sunsubscribe`) is subscribed again and the client never hears of it.
 //! - Whatever can match keyspace events: at every primary, for each tells only of its own keys. An event is
 //!   taken from the owner of its key, any other message from one node, the topic's home: each comes once.
@@ -16,8 +16,8 @@
 //! # How a topic moves
 //!
 //! It is subscribed at the new place first. Both places bring every message then, so that only the home's count;
-//! the home changes when neither has brought one for a moment: none is lost, doubled or overtaken. A topic
-//! that is never quiet stays where it is, which is as good. A home that is lost is replaced at once, and what
+//! the home changes when neither has brought one for a moment, and both answered a PING in it (a node that stands
+//! still is silent, too): none is lost, doubled or overtaken. A topic that is never quiet stays where it is, which is as good. A home that is lost is replaced at once, and what
 //! was published meanwhile is lost, as in Redis.
 
 use bytes::Bytes;
@@ -38,6 +38,7 @@ pub mod push;
 pub mod reader;
 pub mod subscribe;
 pub mod topic;
+pub mod ways;
 
 /// What can be subscribed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -32,6 +32,15 @@ pub struct Places {
     home: Option<NodeId>,
 }
 
+/// What is known of a node.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Standing {
+    /// Messages still come from it, if it is not where the topic should be.
+    pub well: bool,
+    /// When a PING was sent that it answered, and when the answer came; of the last one.
+    pub answered: Option<(u64, u64)>,
+}
+
 /// What is to be done after a look at the places.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -41,6 +50,8 @@ pub struct Plan {
     pub leave: SmallVec<[(NodeId, bool); 1]>,
     /// Look again soon: the home waits for a quiet moment.
     pub restless: bool,
+    /// Nodes that are to show by a PING that their silence means something.
+    pub prove: SmallVec<[NodeId; 2]>,
 }
 
 /// What a look at the places goes by.
@@ -90,16 +101,15 @@ impl Places {
         Some(self.list.swap_remove(at).state)
     }
 
-    /// Brings the places in line with where they should be. `is_well` tells of a node outside of `desired`
-    /// whether its messages still come.
-    pub fn plan(&mut self, view: View<'_>, is_well: impl Fn(NodeId) -> bool) -> Plan {
+    /// Brings the places in line with where they should be.
+    pub fn plan(&mut self, view: View<'_>, standing: impl Fn(NodeId) -> Standing) -> Plan {
         let mut plan = Plan::default();
         for &node in view.desired {
             if self.state(node).is_none() {
                 self.list.push(Place { node, state: State::Wanted });
             }
         }
-        self.settle_home(view, is_well, &mut plan);
+        self.settle_home(view, standing, &mut plan);
         let home = self.home;
         self.list.retain(|place| {
             let keep =
@@ -114,7 +124,7 @@ impl Places {
         plan
     }
 
-    fn settle_home(&mut self, view: View<'_>, is_well: impl Fn(NodeId) -> bool, plan: &mut Plan) {
+    fn settle_home(&mut self, view: View<'_>, standing: impl Fn(NodeId) -> Standing, plan: &mut Plan) {
         let since = |places: &Self, node| match places.state(node) {
             Some(State::Confirmed(since)) => Some(since),
             _ => None,
@@ -129,11 +139,18 @@ impl Places {
             return;
         }
         if let Some((node, since)) = successor {
-            let quiet = view.now.saturating_sub(view.heard.max(since)) >= QUIET;
-            if quiet || view.exclusive || !is_well(home) {
+            let silent = view.heard.max(since);
+            // A node that stands still is silent, too, and when it goes on it tells what the other has told
+            // already. An answer to a PING of this silence shows that it had caught up.
+            let answered = |node| standing(node).answered.filter(|(sent, _)| *sent >= silent);
+            let quiet = |node| answered(node).is_some_and(|(_, at)| view.now.saturating_sub(at) >= QUIET);
+            if (quiet(home) && quiet(node)) || view.exclusive || !standing(home).well {
                 self.home = Some(node);
-            } else {
-                plan.restless = true;
+                return;
+            }
+            plan.restless = true;
+            if view.now.saturating_sub(silent) >= QUIET {
+                plan.prove.extend([home, node].into_iter().filter(|node| answered(*node).is_none()));
             }
         }
     }
@@ -147,16 +164,20 @@ mod tests {
     const B: NodeId = NodeId(2);
     const C: NodeId = NodeId(3);
 
+    fn well() -> Standing {
+        Standing { well: true, answered: None }
+    }
+
     fn view(desired: &[NodeId], now: u64, heard: u64) -> View<'_> {
         View { desired, now, heard, exclusive: false }
     }
 
     fn at_home(node: NodeId) -> Places {
         let mut places = Places::default();
-        let plan = places.plan(view(&[node], 0, 0), |_| true);
+        let plan = places.plan(view(&[node], 0, 0), |_| well());
         assert_eq!(plan.ask.as_slice(), [node]);
         assert_eq!(places.set(node, State::Confirmed(0)), Some(State::Wanted));
-        assert_eq!(places.plan(view(&[node], 0, 0), |_| true), Plan::default());
+        assert_eq!(places.plan(view(&[node], 0, 0), |_| well()), Plan::default());
         assert_eq!(places.home(), Some(node));
         places
     }
@@ -164,15 +185,23 @@ mod tests {
     #[test]
     fn moves_in_a_quiet_moment() {
         let mut places = at_home(A);
-        assert_eq!(places.plan(view(&[B], 1, 0), |_| true).ask.as_slice(), [B]);
+        assert_eq!(places.plan(view(&[B], 1, 0), |_| well()).ask.as_slice(), [B]);
         places.set(B, State::Asked);
-        assert_eq!(places.plan(view(&[B], 2, 0), |_| true), Plan::default(), "A stays until B stands");
+        assert_eq!(places.plan(view(&[B], 2, 0), |_| well()), Plan::default(), "A stays until B stands");
         places.set(B, State::Confirmed(1_000_000));
-        let soon = places.plan(view(&[B], 1_000_000 + QUIET - 1, 0), |_| true);
-        assert!(soon.restless && places.home() == Some(A));
-        let loud = places.plan(view(&[B], 2_000_000, 1_950_000), |_| true);
-        assert!(loud.restless && loud.leave.is_empty());
-        let quiet = places.plan(view(&[B], 2_000_000, 1_900_000), |_| true);
+        let soon = places.plan(view(&[B], 1_000_000 + QUIET - 1, 0), |_| well());
+        assert!(soon.restless && soon.prove.is_empty() && places.home() == Some(A));
+        let loud = places.plan(view(&[B], 2_000_000, 1_950_000), |_| well());
+        assert!(loud.restless && loud.prove.is_empty() && loud.leave.is_empty());
+        let silent = view(&[B], 2_000_000, 1_900_000);
+        let unproven = places.plan(silent, |_| well());
+        assert_eq!((unproven.prove.as_slice(), unproven.restless), (&[A, B][..], true));
+        let answered = |sent, at| move |_| Standing { well: true, answered: Some((sent, at)) };
+        let half = |node| Standing { well: true, answered: (node == A).then_some((1_900_000, 1_900_000)) };
+        assert_eq!(places.plan(silent, half).prove.as_slice(), [B], "it may stand still");
+        assert_eq!(places.plan(silent, answered(1_899_999, 1_900_000)).prove.len(), 2, "of another silence");
+        assert_eq!(places.plan(silent, answered(1_900_000, 1_900_001)).leave.len(), 0, "not long enough ago");
+        let quiet = places.plan(silent, answered(1_900_000, 1_900_000));
         assert_eq!((quiet.leave.as_slice(), quiet.restless), (&[(A, true)][..], false));
         assert_eq!(places.home(), Some(B));
         assert_eq!(places.nodes().collect::<Vec<_>>(), [B]);
@@ -180,14 +209,14 @@ mod tests {
 
     #[test]
     fn does_not_wait_for_a_home_that_is_lost_or_left() {
-        for well in [true, false] {
+        for is_well in [true, false] {
             let mut places = at_home(A);
-            places.plan(view(&[B], 1, 1), |_| true);
+            places.plan(view(&[B], 1, 1), |_| well());
             places.set(B, State::Confirmed(1));
-            if well {
+            if is_well {
                 assert_eq!(places.lost(A), Some(State::Confirmed(0)));
             }
-            let plan = places.plan(view(&[B], 2, 2), |_| well);
+            let plan = places.plan(view(&[B], 2, 2), |_| Standing { well: is_well, answered: None });
             assert_eq!((places.home(), plan.restless), (Some(B), false));
         }
     }
@@ -195,9 +224,9 @@ mod tests {
     #[test]
     fn goes_back_without_a_trace() {
         let mut places = at_home(A);
-        places.plan(view(&[B], 1, 1), |_| true);
+        places.plan(view(&[B], 1, 1), |_| well());
         places.set(B, State::Asked);
-        let back = places.plan(view(&[A], 2, 2), |_| true);
+        let back = places.plan(view(&[A], 2, 2), |_| well());
         assert_eq!(back.leave.as_slice(), [(B, false)]);
         assert_eq!(places.home(), Some(A));
     }
@@ -205,21 +234,21 @@ mod tests {
     #[test]
     fn everywhere_has_one_home() {
         let mut places = Places::default();
-        assert_eq!(places.plan(view(&[A, B, C], 0, 0), |_| true).ask.len(), 3);
+        assert_eq!(places.plan(view(&[A, B, C], 0, 0), |_| well()).ask.len(), 3);
         for node in [B, C, A] {
             places.set(node, State::Confirmed(0));
-            places.plan(view(&[A, B, C], 0, 0), |_| true);
+            places.plan(view(&[A, B, C], 0, 0), |_| well());
         }
         assert_eq!(places.home(), Some(B), "the first that stood stays");
         places.lost(B);
-        assert_eq!(places.plan(view(&[A, C], 0, 0), |_| true), Plan::default());
+        assert_eq!(places.plan(view(&[A, C], 0, 0), |_| well()), Plan::default());
         assert_eq!(places.home(), Some(A));
     }
 
     #[test]
     fn nothing_is_given_up_while_nobody_knows_better() {
         let mut places = at_home(A);
-        assert_eq!(places.plan(view(&[], 9, 9), |_| true), Plan::default());
+        assert_eq!(places.plan(view(&[], 9, 9), |_| well()), Plan::default());
         assert_eq!(places.home(), Some(A));
     }
 }

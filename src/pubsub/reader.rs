@@ -135,7 +135,7 @@ impl LinkReader {
                 return Err(UNUSED);
             }
             if now.saturating_sub(self.heard) >= silence / 4 {
-                self.link.ping();
+                self.link.ping(now);
             }
             self.look.as_mut().reset(tokio::time::Instant::now() + self.worker.limits.silence / 4);
         }

@@ -30,8 +30,8 @@ pub enum Ask {
         /// What is to know of its end.
         leaving: Leaving,
     },
-    /// A sign of life; also marks the end of what was asked before it.
-    Ping,
+    /// A sign of life, asked for at that time of the worker's clock; also marks the end of what was asked before it.
+    Ping(u64),
 }
 
 /// Why nodes do not take the subscription.

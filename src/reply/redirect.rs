@@ -13,8 +13,8 @@ use super::explode::explode;
 use crate::backend::lane::Lane;
 use crate::backend::ticket::{Aim, Cause, Claim, Errand, NO_SLOT, Parcel};
 use crate::error::ProxyError;
-use crate::telemetry::{CommandClass, RedirectKind};
-use crate::topology::node::NodeAddr;
+use crate::telemetry::{CommandClass, ReadRole, RedirectKind};
+use crate::topology::node::{NodeAddr, NodeId};
 use crate::topology::{Event, Trigger, Unable};
 use crate::worker::WorkerContext;
 
@@ -92,6 +92,9 @@ pub fn follow(
     request: &Bytes,
     frame: &[u8],
 ) -> bool {
+    if lane.key.read_only {
+        return leave_replica(worker, lane, errand, request, frame);
+    }
     let Some(redirect) = parse(frame) else { return false };
     let is_script = errand.command.class == CommandClass::Script;
     match redirect {
@@ -101,13 +104,15 @@ pub fn follow(
             }
             let asking = matches!(redirect, Redirect::Ask { .. });
             worker.counters.redirect(if asking { RedirectKind::Ask } else { RedirectKind::Moved });
-            if !asking {
+            worker.slots_move(lane.key.node);
+            if !asking || worker.is_news_to_trackers(slot) {
                 worker.topology.report(Event::Refresh(Trigger::Redirect));
             }
             go_to(worker, (lane, errand), request, (target, asking), frame)
         }
         Redirect::TryAgain => {
             worker.counters.redirect(RedirectKind::TryAgain);
+            worker.slots_move(lane.key.node);
             let aim = if is_script { worker.in_doubt(lane, Claim::TryAgain, frame) } else { Aim::Table };
             explode(worker, errand, request) || again_later(worker, errand, request, aim, Cause::Migration)
         }
@@ -122,6 +127,60 @@ pub fn follow(
                 worker.in_doubt(lane, Claim::Unable(why), frame)
             };
             again_later(worker, errand, request, aim, Cause::Unable)
+        }
+    }
+}
+
+/// What a replica says instead of answering: its view may be behind, its data not ready. The read was not
+/// executed, or did nothing; the primary answers it, or, where it may only be read at replicas, another of them,
+/// or this one after a while.
+fn leave_replica(
+    worker: &Rc<WorkerContext>,
+    lane: &Rc<Lane>,
+    errand: &Errand,
+    request: &Bytes,
+    frame: &[u8],
+) -> bool {
+    let kind = match parse(frame) {
+        Some(Redirect::Moved { .. }) => RedirectKind::Moved,
+        Some(Redirect::Ask { .. }) => RedirectKind::Ask,
+        Some(Redirect::TryAgain) => RedirectKind::TryAgain,
+        Some(Redirect::Unable(_)) => RedirectKind::ClusterDown,
+        // A script that does not end holds the replica, not its primary.
+        None if frame.starts_with(b"-BUSY ") => RedirectKind::ClusterDown,
+        None => return false,
+    };
+    worker.counters.redirect(kind);
+    worker.counters.read_from(ReadRole::Again);
+    match kind {
+        RedirectKind::Moved => worker.topology.report(Event::Refresh(Trigger::Redirect)),
+        _ => worker.topology.report(Event::Refused(lane.key.node)),
+    }
+    let mut errand = errand.clone();
+    errand.redirects = errand.redirects.saturating_add(1);
+    if usize::from(errand.redirects) > worker.limits.redirects {
+        errand.session.fail(&errand, ProxyError::RedirectLimit);
+        return true;
+    }
+    let aim = worker.aim_again(lane, &errand);
+    let pause = if aim == Aim::Replica { pause_after(errand.redirects) } else { 0 };
+    hold(worker, Parcel { errand, bytes: request.clone(), aim }, pause);
+    true
+}
+
+/// Two nodes that both point at the other will agree within milliseconds: slower each time.
+fn pause_after(redirects: u8) -> u64 {
+    match redirects {
+        0..=2 => 0,
+        n => (1_000u64 << (n - 2).min(9)).min(REDIRECT_PAUSE_MAX),
+    }
+}
+
+impl WorkerContext {
+    /// A primary sent a request elsewhere: its replicas may lack keys that exist.
+    fn slots_move(&self, node: NodeId) {
+        if self.limits.reads_replicas {
+            self.topology.report(Event::Moving(node));
         }
     }
 }
@@ -149,11 +208,7 @@ fn go_to(
         errand.session.fail(&errand, ProxyError::RedirectLimit);
         return true;
     }
-    // Two nodes that both point at the other will agree within milliseconds: go slower each time.
-    let pause = match errand.redirects {
-        0..=2 => 0,
-        n => (1_000u64 << (n - 2).min(9)).min(REDIRECT_PAUSE_MAX),
-    };
+    let pause = pause_after(errand.redirects);
     let host = if matches!(target.host, "" | "?") { lane.node.addr.host.as_str() } else { target.host };
     let aim = match worker.topology.node_by_addr(host, target.port) {
         Some(node) if errand.command.class != CommandClass::Script => Aim::Node { node, asking },
@@ -176,6 +231,10 @@ fn again_later(worker: &Rc<WorkerContext>, errand: &Errand, request: &Bytes, aim
     let waited = errand.met.waited(cause, worker.clock.now());
     if waited >= limit {
         return false;
+    }
+    if cause == Cause::Migration {
+        // It was at the right node: an ASK on the way there each time is no redirecting without end.
+        errand.redirects = 0;
     }
     let pause = (waited / 4).clamp(PAUSE_MIN, PAUSE_MAX);
     hold(worker, Parcel { errand, bytes: request.clone(), aim }, pause);

@@ -103,6 +103,12 @@ impl SessionInner {
         self.reply(session, CommandClass::Other, &error_line(error));
     }
 
+    /// The same, with what it is about behind its text: never a key or a value.
+    pub fn reply_error_about(&mut self, session: &Rc<Session>, error: ProxyError, detail: &str) {
+        session.worker().counters.error(error);
+        self.reply_text(session, format!("{}: {detail}", error.text()));
+    }
+
     /// Answers the request at hand with an error whose text is Redis' own or the command table's.
     pub fn reply_text(&mut self, session: &Rc<Session>, text: impl AsRef<[u8]>) {
         let mut frame = Vec::new();

@@ -11,12 +11,13 @@ use super::cell::CellState;
 use super::state::{Changeable, ClientState};
 use super::transaction::{Queued, Transaction};
 use super::{OTHER_LANE, Session, SessionInner, local};
-use crate::backend::ticket::Errand;
+use crate::backend::ticket::{Errand, NO_SLOT};
 use crate::command::Command;
 use crate::error::ProxyError;
 use crate::operation::{self, OperationKind};
 use crate::protocol::request::Args;
 use crate::reply::splice::Splice;
+use crate::topology::node::NodeId;
 use crate::worker::outgoing::LARGE;
 
 /// EXEC as a request; every transaction ends with it.
@@ -36,6 +37,8 @@ pub struct Push {
     pub slot: u16,
     /// Among them are EVAL or EVALSHA.
     pub scripts: bool,
+    /// Channels it publishes on, by their hashes.
+    pub channels: Vec<u64>,
     /// What is left to do once it is executed.
     pub completion: Option<Box<Completion>>,
 }
@@ -43,7 +46,16 @@ pub struct Push {
 impl Push {
     /// Bytes held.
     pub fn footprint(&self) -> usize {
-        self.bytes.len() + self.completion.as_ref().map_or(0, |completion| completion.bytes())
+        self.bytes.len()
+            + self.channels.capacity() * size_of::<u64>()
+            + self.completion.as_ref().map_or(0, |completion| completion.bytes())
+    }
+
+    /// True for one that goes over a connection of its own. Scripts are loaded on the shared lane, and have to come
+    /// before the transaction that calls them. Lanes of the session's own are nobody else's to hold up.
+    fn is_large(&self, session: &Session) -> bool {
+        let large = self.bytes.len() >= session.worker().limits.dedicated_request;
+        large && !self.scripts && session.lane_set.get() == 0
     }
 }
 
@@ -91,7 +103,8 @@ pub fn exec(
             return inner.reply_error(session, error);
         }
     };
-    if inner.watch.is_some() {
+    if inner.watch.is_some() || !push.channels.is_empty() || push.is_large(session) {
+        // On a line; or alone, for messages or the whole take another way than what is before and after.
         inner.push = Some(Box::new(push));
         return operation::start(session, inner, (command, OperationKind::Exec), args);
     }
@@ -100,17 +113,23 @@ pub fn exec(
         let whole = push.completion.and_then(|completion| completion.complete(&mut inner.client, &empty));
         return inner.reply(session, command.class, &whole.unwrap_or(empty));
     }
-    // Scripts are loaded on the shared lane, and have to come before the transaction that calls them.
-    if push.bytes.len() >= session.worker().limits.dedicated_request && !push.scripts {
-        inner.push = Some(Box::new(push));
-        return operation::start(session, inner, (command, OperationKind::ExecLarge), args);
-    }
-    send(session, inner, command, push);
+    let seq = inner.expect(session, command, push.slot, CellState::Waiting);
+    send(session, inner, (command, seq), push);
 }
 
-/// Sends a transaction on the shared lane.
-fn send(session: &Rc<Session>, inner: &mut SessionInner, command: &'static Command, push: Push) {
-    let seq = inner.expect(session, command, push.slot, CellState::Waiting);
+/// Sends a transaction on the shared lane, or a large one on a connection of its own, for request `seq`.
+pub fn send(
+    session: &Rc<Session>,
+    inner: &mut SessionInner,
+    (command, seq): (&'static Command, u32),
+    push: Push,
+) {
+    let worker = session.worker();
+    let large = push.is_large(session);
+    inner.note_channels(push.channels);
+    if let Some(node) = worker.owner(push.slot, session.id) {
+        inner.note_way(node, worker.clock.now());
+    }
     if let Some(completion) = push.completion {
         if completion.changes.is_some() {
             // What comes next finds the client as EXEC leaves it.
@@ -120,11 +139,14 @@ fn send(session: &Rc<Session>, inner: &mut SessionInner, command: &'static Comma
     }
     let mut errand = Errand::new(session, seq, push.slot, command, inner.client.resp);
     errand.before = push.commands + 1;
-    let worker = session.worker();
+    let Some(errand) = super::show::unless_held(inner, errand, (push.scripts, &push.bytes)) else { return };
     if push.scripts
-        && let Some(lane) = worker.ready_lane(push.slot, session.id, inner.client.resp)
+        && let Some(lane) = worker.ready_lane(push.slot, session, inner.client.resp)
     {
         worker.load_scripts_of(&lane, &errand, &push.bytes);
+    }
+    if large {
+        return worker.send_dedicated(inner, errand, push.bytes);
     }
     let len = push.bytes.len();
     worker.send_new(inner, errand, Some(&push.bytes), len, |run| run.extend_from_slice(&push.bytes));
@@ -163,16 +185,33 @@ fn ready(
         changed.then_some(after)
     });
     transaction.push.extend_from_slice(EXEC);
+    let free = transaction.slot == NO_SLOT && inner.watch.is_none();
     Ok(Push {
         bytes: transaction.push.into(),
         commands: transaction.sent,
-        slot: transaction.slot,
+        // Without keys it goes where its messages belong.
+        slot: if free { transaction.channel_slot } else { transaction.slot },
+        channels: transaction.channels,
         scripts: transaction.scripts,
         completion: (!splice.is_empty()).then(|| Box::new(Completion { splice, changes })),
     })
 }
 
 impl SessionInner {
+    /// A transaction that publishes on these channels is about to be sent.
+    pub fn note_channels(&mut self, channels: Vec<u64>) {
+        if self.ways.is_some() || !channels.is_empty() {
+            self.ways.get_or_insert_default().send(channels);
+        }
+    }
+
+    /// It goes to `node`.
+    pub fn note_way(&mut self, node: NodeId, now: u64) {
+        if let Some(ways) = &mut self.ways {
+            ways.went_to(node, now);
+        }
+    }
+
     /// The reply to an EXEC that had more to do than to be passed on. False when nobody waits for it any more.
     #[cold]
     pub(super) fn complete_transaction(&mut self, session: &Session, errand: &Errand, frame: &[u8]) -> bool {

@@ -10,13 +10,14 @@ use super::state::Replies;
 use super::{OTHER_LANE, Session, SessionInner};
 use crate::backend::ticket::NO_SLOT;
 use crate::command::learned::key_question;
-use crate::command::local::config::wants_nodes;
-use crate::command::local::{After, Facts, Gauges, LocalEnv, inform};
+use crate::command::local::{self, After, Facts, Gauges, LocalEnv, inform};
 use crate::command::{Command, LearnedTable, LocalCommand};
 use crate::config::Secret;
+use crate::error::ProxyError;
 use crate::operation::OperationKind;
 use crate::protocol::request::Args;
 use crate::pubsub::Kind;
+use crate::reply::merge::error_line;
 use crate::telemetry::CloseReason;
 use crate::worker::WorkerContext;
 use crate::worker::mailbox::Process;
@@ -42,6 +43,7 @@ pub fn answer(
         inner.epoch = OTHER_LANE;
         inner.settle_mode();
     }
+    session.settle_reads(inner);
     match after {
         After::Continue => inner.reply(session, command.class, &frame),
         After::Close => {
@@ -62,6 +64,7 @@ pub fn answer(
             super::route::forward(session, inner, key_question(), frame, (NO_SLOT, false));
         }
         After::Clients(request) => super::clients::start(session, inner, command, request),
+        After::Error(error) => inner.reply_error(session, error),
         After::Replies(wanted) => {
             // Nothing is skipped while nothing is sent.
             if !(wanted == Replies::SkipTwo && inner.pending.replies() == Replies::Off) {
@@ -79,21 +82,9 @@ pub fn answer(
     }
     if inner.client.resp != resp {
         inner.hold_pushes();
+        inner.renew_behind(session);
     }
     worker.pool.give(frame);
-}
-
-/// True for a command whose reply is not ready at once, or that changes how replies look: it can't stand
-/// inside a transaction.
-pub fn needs_more_than_bytes(local: LocalCommand, args: &Args<'_>) -> bool {
-    match local {
-        LocalCommand::Hello | LocalCommand::Auth | LocalCommand::Quit | LocalCommand::Reset => true,
-        LocalCommand::Client => ["list", "kill", "pause", "unpause", "unblock", "reply"]
-            .iter()
-            .any(|word| args.at(1).eq_ignore_ascii_case(word.as_bytes())),
-        LocalCommand::Config => wants_nodes(args),
-        _ => false,
-    }
 }
 
 /// The reply of a local command inside a transaction.
@@ -107,17 +98,34 @@ pub fn answer_queued(
     let learned = worker.topology.learned();
     let mut frame = Vec::new();
     let env = environment(worker, &learned);
-    match crate::command::local::reply(&env, &mut inner.client, local, args, &mut frame) {
+    let after = crate::command::local::reply(&env, &mut inner.client, local, args, &mut frame);
+    session.settle_reads(inner);
+    match after {
         After::Describe => inner.describe(worker, &mut frame),
         After::Inform => inform(&env, inner.client.resp, args, None, &mut frame),
-        After::AskNode => {
-            let text =
-                "ERR slotway: the keys of a learned command are a node's to tell, outside a transaction";
-            crate::protocol::encode::error(&mut frame, text);
+        After::Continue => {}
+        After::Error(error) => {
+            worker.counters.error(error);
+            frame = error_line(error);
         }
-        _ => {}
+        // The table lets nothing through that needs more than bytes; if it did, this would be its reply.
+        After::AskNode
+        | After::Close
+        | After::Configure
+        | After::Clients(_)
+        | After::Replies(_)
+        | After::Reset => {
+            worker.counters.error(ProxyError::NotInTransaction);
+            frame = error_line(ProxyError::NotInTransaction);
+        }
     }
     frame
+}
+
+/// True for a question about a learned command that only a node can answer.
+pub fn asks_node(session: &Session, local: LocalCommand, args: &Args<'_>) -> bool {
+    let worker = session.worker();
+    local == LocalCommand::Command && local::asks_node(&environment(worker, &worker.topology.learned()), args)
 }
 
 /// What local replies need to know of this worker and its process.

@@ -20,13 +20,16 @@ pub mod modes;
 pub mod order;
 pub mod pending;
 pub mod push;
+pub mod reads;
 pub mod route;
 pub mod script;
+pub mod show;
 pub mod state;
 pub mod task;
 #[cfg(test)]
 mod tests;
 pub mod transaction;
+mod under_way;
 pub mod window;
 pub mod written;
 
@@ -34,16 +37,20 @@ use self::exec::Push;
 use self::order::Order;
 use self::pending::Pending;
 use self::push::HeldPushes;
+use self::reads::Reads;
 use self::state::ClientState;
 use self::transaction::{Transaction, Watch};
 use self::window::Window;
 use self::written::Written;
+use crate::config::ReadFrom;
 use crate::operation::Running;
 use crate::operation::ending::Ending;
 use crate::operation::monitor::Monitor;
 use crate::protocol::scan::RequestScanner;
 use crate::pubsub::client::Subscriptions;
+use crate::pubsub::ways::Ways;
 use crate::telemetry::CloseReason;
+use crate::tracking::behind::Behind;
 use crate::worker::WorkerContext;
 use crate::worker::outgoing::{Flushed, LARGE, Outgoing};
 use crate::worker::transport::WriteSide;
@@ -77,6 +84,8 @@ pub struct Session {
     timed: Cell<bool>,
     /// Its own set of lanes; 0 while it uses those that all share.
     pub lane_set: Cell<u32>,
+    /// Where its reads go.
+    pub read_from: Cell<ReadFrom>,
     inner: RefCell<SessionInner>,
 }
 
@@ -110,14 +119,18 @@ pub struct SessionInner {
     pub watch: Option<Box<Watch>>,
     /// A transaction that its operation is about to send.
     pub push: Option<Box<Push>>,
+    /// What was published inside transactions.
+    pub ways: Option<Box<Ways>>,
     /// What WAIT has to know.
     pub written: Written,
+    /// What reads from replicas have to know; `None` while none were made.
+    pub reads: Option<Box<Reads>>,
     /// MONITOR.
     pub monitor: Option<Box<Monitor>>,
     /// CLIENT CACHING, for the request at hand.
     pub caching: Option<bool>,
-    /// A read went where nobody keeps track of it: the client has to forget everything afterwards.
-    pub flush_after: bool,
+    /// Invalidations that go out once more behind replies; almost always `None`.
+    pub behind: Option<Box<Behind>>,
     /// The operation that is under way; nothing else is then.
     pub operation: Option<Box<Running>>,
     /// What the client is subscribed to.
@@ -158,12 +171,12 @@ impl Session {
         let progress = worker.clock.now();
         Rc::new(Self {
             id: client.id,
-            worker,
             index: Cell::new(u32::MAX),
             dirty: Cell::new(false),
             ordered: Cell::new(false),
             timed: Cell::new(false),
             lane_set: Cell::new(0),
+            read_from: Cell::new(worker.limits.read_from),
             inner: RefCell::new(SessionInner {
                 client,
                 pending: Pending::default(),
@@ -176,10 +189,12 @@ impl Session {
                 transaction: None,
                 watch: None,
                 push: None,
+                ways: None,
                 written: Written::default(),
+                reads: None,
                 monitor: None,
                 caching: None,
-                flush_after: false,
+                behind: None,
                 operation: None,
                 subscriptions: None,
                 held_pushes: None,
@@ -197,6 +212,7 @@ impl Session {
                 charged: 0,
                 progress,
             }),
+            worker,
         })
     }
 

@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 use super::transaction::TransactionCommand;
 use super::{Session, SessionInner};
-use crate::backend::ticket::{Aim, Errand, NO_SLOT, Parcel};
-use crate::command::{Command, CommandTable, Handling, Lookup};
+use crate::backend::ticket::{Aim, Beside, Errand, NO_SLOT, Parcel};
+use crate::command::{Command, CommandTable, Handling, LearnedTable, Lookup, find_keys};
 use crate::error::ProxyError;
 use crate::protocol::Limits;
 use crate::protocol::request::Args;
@@ -23,10 +23,10 @@ struct Held {
     parcel: Parcel,
     /// Not before this time on the worker's clock, in microseconds.
     not_before: u64,
-    /// A later request on one of its keys was executed.
+    /// A later request on one of its keys was executed, or it is of no use any more: it is not sent again.
     overtaken: bool,
     /// Its keys, once somebody asked for them.
-    keys: Option<Vec<Vec<u8>>>,
+    keys: Option<Keys>,
 }
 
 /// What a session holds back, in request order.
@@ -66,7 +66,11 @@ impl SessionInner {
     /// Takes a redirected request; it goes on to `parcel.aim` when its turn comes.
     pub fn hold(&mut self, parcel: Parcel, not_before: u64, worker: &WorkerContext) {
         self.pending.set_held(&parcel.errand, true);
-        self.distrust_reads();
+        let by_redirect = !matches!(parcel.aim, Aim::Table | Aim::WithScript(_));
+        if parcel.errand.beside == Beside::Caching(true) && by_redirect {
+            // A node heeds either ASKING or CLIENT CACHING: what it reads then is not kept track of.
+            self.flush_behind();
+        }
         let place = (parcel.errand.seq, parcel.errand.part);
         if self.order.is_none() {
             worker.sessions_in_order.set(worker.sessions_in_order.get() + 1);
@@ -78,9 +82,19 @@ impl SessionInner {
         self.charge(&worker.budget);
     }
 
+    /// What request `seq` is held for is over: as soon as its order allows it goes, or, if not `useful`, ends.
+    pub fn hold_no_longer(&mut self, seq: u32, useful: bool) {
+        let held = self.order.iter_mut().flat_map(|order| &mut order.held);
+        for held in held.filter(|held| held.parcel.errand.seq == seq) {
+            held.not_before = 0;
+            held.overtaken |= !useful;
+        }
+    }
+
     /// A request was executed: earlier held ones of its slot that share a key were overtaken.
     pub fn note_executed(&mut self, executed: &Errand, request: &[u8]) {
         let Some(order) = &mut self.order else { return };
+        let learned = executed.session.worker().topology.learned();
         let mut keys = None;
         for Held { parcel, overtaken, keys: held_keys, .. } in &mut order.held {
             let errand = &parcel.errand;
@@ -91,9 +105,9 @@ impl SessionInner {
             if *overtaken || errand.slot != executed.slot || both_read {
                 continue;
             }
-            let keys = keys.get_or_insert_with(|| keys_of(request, executed.command));
-            let held_keys = held_keys.get_or_insert_with(|| keys_of(&parcel.bytes, errand.command));
-            *overtaken = held_keys.iter().any(|key| keys.contains(key));
+            let keys = keys.get_or_insert_with(|| keys_of(request, executed.command, &learned));
+            let held_keys = held_keys.get_or_insert_with(|| keys_of(&parcel.bytes, errand.command, &learned));
+            *overtaken = held_keys.meet(keys);
         }
     }
 
@@ -155,13 +169,15 @@ pub fn advance(worker: &Rc<WorkerContext>, session: &Rc<Session>) {
     }
     let (ready, later) = inner.take_ready(now);
     inner.charge(&worker.budget);
-    let mut failed = Vec::new();
+    let (mut failed, mut refused) = (Vec::new(), Vec::new());
     let mut sendable = Vec::new();
     for Held { parcel, overtaken, .. } in ready {
         if !inner.pending.set_held(&parcel.errand, false) {
             continue;
         }
-        if overtaken {
+        if overtaken && let Aim::WithScript(frame) = parcel.aim {
+            refused.push((parcel.errand, frame));
+        } else if overtaken {
             let error = if parcel.is_in_doubt() { ProxyError::BadReply } else { ProxyError::OrderConflict };
             failed.push((parcel.errand, error));
         } else {
@@ -169,13 +185,16 @@ pub fn advance(worker: &Rc<WorkerContext>, session: &Rc<Session>) {
         }
     }
     let idle = inner.pending.open() == 0 && inner.order.as_ref().is_some_and(|order| order.held.is_empty());
-    if idle && sendable.is_empty() && failed.is_empty() {
+    if idle && sendable.is_empty() && failed.is_empty() && refused.is_empty() {
         inner.release_order(worker);
     }
     let timer = later.filter(|&at| inner.set_timer(at));
     drop(inner);
     for (errand, error) in failed {
         session.fail(&errand, error);
+    }
+    for (errand, frame) in refused {
+        session.deliver(&errand, &frame, None);
     }
     for parcel in sendable {
         worker.send(parcel);
@@ -203,9 +222,29 @@ fn precedes(errand: &Errand, place: (u32, u16)) -> bool {
     }
 }
 
-/// The keys of a request; of a transaction, those of all its commands. A request whose keys can't be told
-/// counts as one with the whole request as its key: such requests are routed by their slot and never split.
-fn keys_of(request: &[u8], command: &'static Command) -> Vec<Vec<u8>> {
+/// Keys of a request.
+#[derive(Debug, PartialEq, Eq)]
+enum Keys {
+    /// These.
+    Are(Vec<Vec<u8>>),
+    /// Whichever: nobody can tell them any more.
+    Any,
+}
+
+impl Keys {
+    /// True if both may be about the same key.
+    fn meet(&self, other: &Keys) -> bool {
+        match (self, other) {
+            (Keys::Are(keys), Keys::Are(others)) => keys.iter().any(|key| others.contains(key)),
+            _ => true,
+        }
+    }
+}
+
+/// The keys of a request; of a transaction, those of all its commands, built in or learned. A request whose keys
+/// can't be told counts as one with the whole request as its key: such requests are routed by their slot and
+/// never split.
+fn keys_of(request: &[u8], command: &'static Command, learned: &LearnedTable) -> Keys {
     let transaction = command.handling == Handling::Transaction(TransactionCommand::Exec);
     let (mut keys, mut rest) = (Vec::new(), request);
     let mut scanner = RequestScanner::new();
@@ -213,20 +252,25 @@ fn keys_of(request: &[u8], command: &'static Command) -> Vec<Vec<u8>> {
         let args = Args::new(rest, scanner.spans());
         let mut indexes = Vec::new();
         let known = match CommandTable::builtin().lookup(&args) {
-            Lookup::Found(queued) if transaction => Some(queued),
-            _ if transaction => None,
-            _ => Some(command),
+            _ if !transaction => command,
+            Lookup::Found(queued) => queued,
+            missing => match learned.lookup(missing, &args) {
+                Lookup::Found(queued) => queued,
+                // The cluster has taken it back since.
+                _ => return Keys::Any,
+            },
         };
-        match known.map(|command| crate::command::keys::find_keys(command, &args, &mut indexes)) {
-            Some(Ok(())) => keys.extend(indexes.iter().map(|&index| args.at(index as usize).to_vec())),
+        match find_keys(known, &args, &mut indexes) {
+            Ok(()) => keys.extend(indexes.iter().map(|&index| args.at(index as usize).to_vec())),
+            Err(_) if !transaction => keys.push(request.to_vec()),
+            Err(_) if matches!(known.handling, Handling::Learned { .. }) => return Keys::Any,
             // MULTI, EXEC and the like have none.
-            _ if transaction => {}
-            _ => keys.push(request.to_vec()),
+            Err(_) => {}
         }
         rest = rest.get(len..).unwrap_or(&[]);
         scanner.reset();
     }
-    keys
+    Keys::Are(keys)
 }
 
 #[cfg(test)]

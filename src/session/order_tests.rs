@@ -188,12 +188,27 @@ fn numbers_of_requests_wrap_around() {
 
 #[test]
 fn keys_of_requests() {
-    let keys = |words: &[&str]| keys_of(&testkit::request(words), testkit::command(words[0]));
-    assert_eq!(keys(&["get", "k"]), [b"k"]);
-    assert_eq!(keys(&["mset", "a", "1", "b", "2"]), [b"a", b"b"]);
+    let learned = LearnedTable::default();
+    let are = |keys: &[&[u8]]| Keys::Are(keys.iter().map(|key| key.to_vec()).collect());
+    let keys = |words: &[&str]| keys_of(&testkit::request(words), testkit::command(words[0]), &learned);
+    assert_eq!(keys(&["get", "k"]), are(&[b"k"]));
+    assert_eq!(keys(&["mset", "a", "1", "b", "2"]), are(&[b"a", b"b"]));
     let odd = ["xread", "a", "b", "c"];
-    assert_eq!(keys(&odd), [testkit::request(&odd).to_vec()], "all of it, where keys can't be told");
-    assert!(keys_of(b"*1\r\n$3\r\nge", testkit::command("get")).is_empty());
+    assert_eq!(keys(&odd), are(&[&testkit::request(&odd)]), "all of it, where keys can't be told");
+    assert_eq!(keys_of(b"*1\r\n$3\r\nge", testkit::command("get"), &learned), are(&[]));
+    let transaction = |queued: &[&[&str]]| {
+        let all = [&[&["MULTI"][..]], queued, &[&["EXEC"]]].concat();
+        let bytes: Vec<u8> = all.iter().flat_map(|words| testkit::request(words)).collect();
+        keys_of(&bytes, testkit::command("exec"), &learned)
+    };
+    assert_eq!(transaction(&[&["set", "a", "1"], &["object", "help"], &["get", "b"]]), are(&[b"a", b"b"]));
+    assert_eq!(
+        transaction(&[&["set", "a", "1"], &["m.gone", "b"]]),
+        Keys::Any,
+        "learned, and not known any more"
+    );
+    assert!(Keys::Any.meet(&are(&[])) && are(&[b"a"]).meet(&Keys::Any));
+    assert!(are(&[b"a", b"b"]).meet(&are(&[b"b"])) && !are(&[b"a"]).meet(&are(&[b"b"])));
 }
 
 #[test]

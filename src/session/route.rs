@@ -55,7 +55,8 @@ pub fn forward(
     }
     let worker = session.worker();
     match frame.shared {
-        Some(bytes) if bytes.len() >= worker.limits.dedicated_request => {
+        // Connections of its own are nobody else's to hold up.
+        Some(bytes) if bytes.len() >= worker.limits.dedicated_request && session.lane_set.get() == 0 => {
             worker.send_dedicated(inner, errand, bytes.clone());
             inner.epoch = OTHER_LANE;
         }
@@ -120,7 +121,7 @@ pub fn split(
     let merge = Merge::new(kind, Rc::clone(&plan), !command.is_read_only(), worker.limits.merge_reply_bytes);
     let seq = inner.expect(session, command, NO_SLOT, CellState::Merging(Box::new(merge)));
     let name = crate::router::split::name(args);
-    let alone = frame.bytes.len() >= worker.limits.dedicated_request;
+    let alone = frame.bytes.len() >= worker.limits.dedicated_request && session.lane_set.get() == 0;
     let mut large = Vec::new();
     for (part, part_plan) in plan.parts().iter().enumerate() {
         let errand = Errand::new(session, seq, NO_SLOT, command, inner.client.resp);

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use crate::config::ReadFrom;
 use crate::tracking::options::TrackingState;
 
 /// The protocol version a client speaks; its upstream lanes speak the same.
@@ -59,8 +60,31 @@ pub struct ClientSettings {
     pub no_evict: bool,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
-    /// READONLY.
-    pub read_only: bool,
+    /// READONLY, READWRITE.
+    pub reads: ReadChoice,
+}
+
+/// What a client said of where its reads may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ReadChoice {
+    /// Nothing.
+    #[default]
+    Usual,
+    /// READONLY: they may go to replicas.
+    ReadOnly,
+    /// READWRITE: to primaries.
+    ReadWrite,
+}
+
+impl ReadChoice {
+    /// Where they go: `usual` is `read-from`, `readonly` is `read-from-readonly`.
+    pub fn mode(self, usual: ReadFrom, readonly: Option<ReadFrom>) -> ReadFrom {
+        match self {
+            Self::Usual => usual,
+            Self::ReadOnly => readonly.unwrap_or(usual),
+            Self::ReadWrite => ReadFrom::Primary,
+        }
+    }
 }
 
 /// What commands inside a transaction can change about their client.

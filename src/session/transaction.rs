@@ -12,12 +12,14 @@ use super::state::{Resp, SessionMode};
 use super::{Session, SessionInner, local};
 use crate::backend::line::Line;
 use crate::backend::ticket::NO_SLOT;
+use crate::command::overrides::NotInMulti;
 use crate::command::{Command, CommandClass, Flags, Handling, LocalCommand};
 use crate::error::ProxyError;
 use crate::operation::{self, OperationKind, OwnedRequest};
 use crate::protocol::encode;
 use crate::protocol::request::Args;
-use crate::pubsub::{Act, Kind};
+use crate::pubsub::{Act, Kind, PubSubCommand, ways};
+use crate::topology::node::NodeId;
 use crate::worker::limits::WorkerLimits;
 
 /// MULTI as a request; every transaction begins with it.
@@ -57,6 +59,9 @@ pub struct Transaction {
     may_replicate: bool,
     /// Bytes of the commands that slotway answers itself.
     kept: usize,
+    /// Channels it publishes on, by their hashes; the slot of the first.
+    pub(super) channels: Vec<u64>,
+    pub(super) channel_slot: u16,
 }
 
 /// Keys a client watches, and the line that does.
@@ -66,6 +71,10 @@ pub struct Watch {
     pub line: Option<Line>,
     /// The slot of the keys.
     pub slot: u16,
+    /// Its owner by the table when the line began to watch.
+    pub owner: Option<NodeId>,
+    /// The line's node imports the slot: ASKING has to be said.
+    pub asking: bool,
 }
 
 impl Transaction {
@@ -79,6 +88,8 @@ impl Transaction {
             failed: false,
             may_replicate: false,
             kept: 0,
+            channels: Vec::new(),
+            channel_slot: NO_SLOT,
         }
     }
 
@@ -94,7 +105,10 @@ impl Transaction {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.push.capacity() + self.kept + self.queued.len() * size_of::<Queued>()
+        self.push.capacity()
+            + self.kept
+            + self.queued.len() * size_of::<Queued>()
+            + self.channels.len() * size_of::<u64>()
     }
 
     /// True when a request of `len` bytes does not fit any more.
@@ -162,7 +176,12 @@ pub fn queue(
     let (queued, slot) = match judge(session, command, args) {
         Ok(judged) => judged,
         Err(Refused::Text(text)) => return inner.refuse_queued(session, &text),
-        Err(Refused::CrossSlot) => return inner.refuse_queued_error(session, ProxyError::CrossSlot),
+        Err(Refused::Error(error)) => return inner.refuse_queued_error(session, error),
+        Err(Refused::NotHere(why)) => {
+            inner.fail_transaction();
+            let detail = format!("'{}' {}", command.name, why.words());
+            return inner.reply_error_about(session, ProxyError::NotInTransaction, &detail);
+        }
     };
     let Some(transaction) = &mut inner.transaction else { return };
     if slot != NO_SLOT && transaction.slot != NO_SLOT && transaction.slot != slot {
@@ -177,6 +196,12 @@ pub fn queue(
                 transaction.scripts = true;
                 super::script::prepare_queued(session, command, args);
             }
+            if matches!(command.handling, Handling::PubSub(PubSubCommand::Publish)) {
+                if transaction.channels.is_empty() {
+                    transaction.channel_slot = session.worker().limits.key_slots.of(args.at(1));
+                }
+                transaction.channels.push(ways::hash(args.at(1)));
+            }
             transaction.push.extend_from_slice(frame.bytes);
             transaction.sent += 1;
             transaction.may_replicate |= command.may_replicate();
@@ -190,8 +215,10 @@ pub fn queue(
 }
 
 enum Refused {
+    /// In Redis' words, or the table's.
     Text(String),
-    CrossSlot,
+    Error(ProxyError),
+    NotHere(NotInMulti),
 }
 
 /// What becomes of a queued command, and the slot of its keys.
@@ -203,34 +230,29 @@ fn judge(
     if command.flags.has(Flags::NO_MULTI) {
         return Err(Refused::Text("ERR Command not allowed inside a transaction".to_owned()));
     }
-    let not_here = |why: &str| {
-        Refused::Text(format!("ERR slotway: '{}' cannot be part of a transaction: {why}", command.name))
-    };
+    if let Some(why) = command.not_in_multi {
+        return Err(Refused::NotHere(why));
+    }
     match command.handling_for(args) {
         Handling::Refuse(text) => Err(Refused::Text(text.to_owned())),
-        Handling::Operation(kind) if !kind.is_routed_in_transaction() => {
-            Err(not_here("it concerns several shards or the proxy itself"))
-        }
         Handling::Transaction(_) => Ok((Queued::Nothing, NO_SLOT)),
-        Handling::Local(local) if local::needs_more_than_bytes(local, args) => {
-            Err(not_here("slotway answers it itself, and not at once"))
-        }
+        Handling::Local(local) if local::asks_node(session, local, args) => Ok((Queued::Sent, NO_SLOT)),
         Handling::Local(local) => Ok((Queued::Local(local, OwnedRequest::new(args)), NO_SLOT)),
         Handling::Learned { asks } => match super::learned::told(session, (command, asks), args) {
             Told::Slot(slot) => Ok((Queued::Sent, slot)),
-            Told::CrossSlot => Err(Refused::CrossSlot),
-            Told::Nothing | Told::NoKey => Err(not_here("its keys cannot be told from its arguments")),
+            Told::CrossSlot => Err(Refused::Error(ProxyError::CrossSlot)),
+            Told::Nothing | Told::NoKey => Err(Refused::Error(ProxyError::KeysUnknown)),
         },
         Handling::PubSub(what) => match what.act() {
             // The node it goes to tells all others.
             Act::Publish(Kind::Channel | Kind::Pattern) => Ok((Queued::Sent, NO_SLOT)),
             Act::Publish(Kind::Shard) => Ok((Queued::Sent, session.worker().limits.key_slots.of(args.at(1)))),
-            Act::Join(_) | Act::Leave(_) => Err(not_here("subscriptions are slotway's own")),
+            Act::Join(_) | Act::Leave(_) => Err(Refused::NotHere(NotInMulti::Subscriptions)),
         },
         Handling::Route | Handling::Split(_) | Handling::Operation(_) => {
             match super::route::slot_of_keys(session, command, args) {
                 Ok(slot) => Ok((Queued::Sent, slot)),
-                Err(_) => Err(Refused::CrossSlot),
+                Err(_) => Err(Refused::Error(ProxyError::CrossSlot)),
             }
         }
     }

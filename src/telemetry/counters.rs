@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::histogram;
-use super::labels::{CloseReason, CommandClass, RedirectKind};
+use super::labels::{CloseReason, CommandClass, ReadRole, RedirectKind};
 use super::snapshot::{Block, Snapshot};
 use crate::command::CommandId;
 use crate::error::ProxyError;
@@ -30,7 +30,8 @@ pub(super) mod word {
     pub const PUBSUB_DELIVERED: usize = 8;
     pub const PUBSUB_DROPPED: usize = 9;
     pub const REDIRECTS: usize = 10;
-    pub const CLOSED: usize = REDIRECTS + RedirectKind::ALL.len();
+    pub const READS: usize = REDIRECTS + RedirectKind::ALL.len();
+    pub const CLOSED: usize = READS + ReadRole::ALL.len();
     pub const ERRORS: usize = CLOSED + CloseReason::ALL.len();
     pub const WHOLE: usize = ERRORS + ProxyError::ALL.len();
     pub const BACKEND: usize = WHOLE + CommandClass::ALL.len() * histogram::WORDS;
@@ -90,6 +91,11 @@ impl Counters {
     #[inline]
     pub fn redirect(&self, kind: RedirectKind) {
         self.add(word::REDIRECTS + kind.index(), 1);
+    }
+
+    /// A read that could have gone to a replica went there, or not.
+    pub fn read_from(&self, role: ReadRole) {
+        self.add(word::READS + role.index(), 1);
     }
 
     /// Bytes read from clients.

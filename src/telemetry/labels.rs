@@ -47,6 +47,18 @@ label_values! {
 }
 
 label_values! {
+    /// Where a read went that could have gone to a replica: label `to` of `slotway_reads_total`.
+    ReadRole {
+        Replica = "replica", "To a replica.";
+        Primary = "primary", "To the primary, as `read-from` wants it.";
+        OwnWrite = "primary_own_write", "To the primary: no replica is known yet to have what this connection wrote.";
+        Connecting = "primary_connecting", "To the primary, while a replica is being connected to.";
+        Unusable = "primary_unusable", "To the primary: no replica is fit.";
+        Again = "again", "Once more, after a replica sent it away or its connection broke.";
+    }
+}
+
+label_values! {
     /// Why a client connection ended: label `reason` of `slotway_client_closed_total`.
     CloseReason {
         Client = "client", "The client closed it.";

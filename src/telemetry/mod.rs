@@ -12,8 +12,8 @@ pub mod snapshot;
 mod text;
 
 pub use counters::Counters;
-pub use labels::{CloseReason, CommandClass, RedirectKind};
-pub use publish::{NodeGauge, Telemetry, TopologyGauges};
+pub use labels::{CloseReason, CommandClass, ReadRole, RedirectKind};
+pub use publish::{NodeGauge, ReplicaGauge, Telemetry, TopologyGauges};
 
 /// Milliseconds since this process first asked: a clock for heartbeats that no one can set.
 pub fn clock_ms() -> u64 {

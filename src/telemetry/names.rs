@@ -64,6 +64,9 @@ metrics! {
     PUBSUB_DELIVERED = Counter "slotway_pubsub_delivered_total" [] "Messages given to clients; one for each client that gets it.";
     PUBSUB_DROPPED = Counter "slotway_pubsub_dropped_total" [] "Messages a subscribed client did not get, for it was being closed or a bound was reached.";
     REDIRECTS = Counter "slotway_redirects_total" ["kind"] "Redirects and refusals of a slot that nodes answered with.";
+    READS = Counter "slotway_reads_total" ["to"] "Reads of connections that may read from replicas, by where they went; `again`: once more, after a replica sent one away or its connection broke.";
+    REPLICA_FIT = Gauge "slotway_replica_fit" ["node"] "1 while the replica may be read from, else 0. Only where replicas are read.";
+    REPLICA_LAG = Gauge "slotway_replica_lag_seconds" ["node"] "The replica's data are no older than this; missing while nothing is proven. Only where replicas are read.";
     BACKEND_UP = Gauge "slotway_backend_up" ["node"] "1 while the node is taken to be reachable, else 0.";
     BACKEND_CONNECTIONS = Gauge "slotway_backend_connections" ["node"] "Open connections of the workers to the node.";
     BACKEND_DEDICATED = Gauge "slotway_backend_dedicated_connections" ["node"] "Of these, and of those being opened: how many are for one request or client alone (at most dedicated-max-per-node).";

@@ -13,7 +13,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 
 use super::counters::{node_word, word};
 use super::histogram;
-use super::labels::{CloseReason, CommandClass, RedirectKind};
+use super::labels::{CloseReason, CommandClass, ReadRole, RedirectKind};
 use super::names::{self, Kind, Metric};
 use super::process::Process;
 use super::snapshot::Snapshot;
@@ -53,6 +53,17 @@ pub struct NodeGauge {
     pub up: bool,
     /// Dedicated connections to it.
     pub dedicated: usize,
+    /// For a replica that may be read from, its fitness permitting.
+    pub replica: Option<ReplicaGauge>,
+}
+
+/// How a replica stands to its primary.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplicaGauge {
+    /// It is fit to be read from.
+    pub fit: bool,
+    /// How old its data may be; `None` while nothing is proven.
+    pub lag: Option<Duration>,
 }
 
 /// Everything a scrape needs.
@@ -158,6 +169,9 @@ impl Telemetry {
         for kind in RedirectKind::ALL {
             self.counter(&names::REDIRECTS, &[kind.label()], at(totals, word::REDIRECTS + kind.index()));
         }
+        for role in ReadRole::ALL {
+            self.counter(&names::READS, &[role.label()], at(totals, word::READS + role.index()));
+        }
         for error in ProxyError::ALL {
             self.counter(&names::ERRORS, &[error.kind()], at(totals, word::ERRORS + *error as usize));
         }
@@ -226,6 +240,7 @@ impl Telemetry {
         for (node, _) in &nodes {
             text.sample(&names::BACKEND_UP, Some(&node.name), f64::from(u8::from(node.up)));
         }
+        replicas(text, topology);
         text.family(&names::BACKEND_CONNECTIONS);
         for (node, words) in &nodes {
             let open = signed(at(words, node_word::CONNECTIONS));
@@ -267,6 +282,21 @@ impl Telemetry {
             .entry(metric.name)
             .or_insert_with(|| self.recorder.register_gauge(&Key::from_static_name(metric.name), &METADATA));
         handle.set(value);
+    }
+}
+
+/// The series of each replica that may be read from.
+fn replicas(text: &mut Text, topology: &TopologyGauges) {
+    let replicas = || topology.nodes.iter().filter_map(|node| Some((&node.name, node.replica?)));
+    text.family(&names::REPLICA_FIT);
+    for (name, replica) in replicas() {
+        text.sample(&names::REPLICA_FIT, Some(name), f64::from(u8::from(replica.fit)));
+    }
+    text.family(&names::REPLICA_LAG);
+    for (name, replica) in replicas() {
+        if let Some(lag) = replica.lag {
+            text.sample(&names::REPLICA_LAG, Some(name), lag.as_secs_f64());
+        }
     }
 }
 

@@ -14,6 +14,7 @@ fn line<'a>(text: &'a str, series: &str) -> Option<&'a str> {
 
 fn gauges(nodes: &[(u16, &str)]) -> TopologyGauges {
     let gauge = |&(id, name): &(u16, &str)| NodeGauge {
+        replica: None,
         id: NodeId(id),
         name: name.into(),
         up: true,

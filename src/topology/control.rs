@@ -15,6 +15,8 @@ use tokio::time::{sleep, sleep_until, timeout};
 
 use super::link::{Link, LinkError, PING, is_usable};
 use super::node::{NodeAddr, NodeId};
+use super::probe::{Probe, Prober};
+use super::replication::Sample;
 use super::settings::{TopologyConfig, backoff, jitter};
 use super::view::View;
 use super::wire::{WireError, decode_reply};
@@ -33,8 +35,10 @@ pub(crate) type Ask = oneshot::Sender<Result<View, LinkError>>;
 pub(crate) enum Fact {
     /// Connected, and the node answered; `usable` unless it is loading.
     Connected { usable: bool },
-    /// The node answered a PING.
-    Alive { usable: bool },
+    /// The node answered a PING, after so long.
+    Alive { usable: bool, after: Duration },
+    /// What it says of its data.
+    Sample(Box<Sample>),
     /// An answer is overdue by two probe intervals.
     Late,
     /// The connection broke.
@@ -145,6 +149,7 @@ impl Runner {
 /// What the node owes, oldest first.
 enum Owed {
     Pong,
+    Probe(Probe),
     View { answers: Vec<OwnedFrame>, ask: Ask },
 }
 
@@ -155,12 +160,23 @@ struct Talk {
     last_byte: Instant,
     next_ping: Instant,
     late_reported: bool,
+    prober: Prober,
+    /// Facts that came with others in one read.
+    facts: VecDeque<Fact>,
 }
 
 impl Talk {
     fn new(link: Link) -> Self {
         let now = Instant::now();
-        Self { link, owed: VecDeque::new(), last_byte: now, next_ping: now, late_reported: false }
+        Self {
+            link,
+            owed: VecDeque::new(),
+            last_byte: now,
+            next_ping: now,
+            late_reported: false,
+            prober: Prober::default(),
+            facts: VecDeque::new(),
+        }
     }
 
     /// Until the connection ends; the fact says how.
@@ -180,6 +196,9 @@ impl Talk {
     }
 
     async fn turn(&mut self, runner: &mut Runner) -> Result<Option<Fact>, LinkError> {
+        if let Some(fact) = self.facts.pop_front() {
+            return Ok(Some(fact));
+        }
         let config = runner.config.clone();
         let silent_at =
             self.owed.front().map(|(sent, _)| *sent.max(&self.last_byte) + config.node_silence_timeout);
@@ -187,7 +206,7 @@ impl Talk {
         tokio::select! {
             read = self.link.stream.read_buf(self.link.replies.buffer()) => match read {
                 Ok(0) => Err(LinkError::Lost("closed by the node".to_owned())),
-                Ok(_) => self.receive(&runner.addr, &config),
+                Ok(_) => self.receive(&runner.addr, &config).map(|()| None),
                 Err(error) => Err(LinkError::Lost(error.to_string())),
             },
             Some(ask) = runner.asked.recv(), if self.owed.len() < ASKS_MAX => {
@@ -218,7 +237,12 @@ impl Talk {
             }
         }
         self.owed.push_back((now, Owed::Pong));
-        self.send(PING, config).await.map(|()| None)
+        let mut questions = PING.to_vec();
+        if config.watch_replicas && self.owed.len() < ASKS_MAX {
+            let probe = self.prober.ask(&mut questions);
+            self.owed.push_back((now, Owed::Probe(probe)));
+        }
+        self.send(&questions, config).await.map(|()| None)
     }
 
     /// A few hundred bytes at a time with a bounded number owed: this waits only for a node whose
@@ -227,13 +251,19 @@ impl Talk {
         timeout(config.node_silence_timeout, self.link.send(bytes)).await.map_err(|_| LinkError::Timeout)?
     }
 
-    fn receive(&mut self, addr: &NodeAddr, config: &TopologyConfig) -> Result<Option<Fact>, LinkError> {
+    fn receive(&mut self, addr: &NodeAddr, config: &TopologyConfig) -> Result<(), LinkError> {
         self.last_byte = Instant::now();
-        let mut fact = None;
         while let Some(raw) = self.link.replies.next_raw()? {
             let answer = decode_reply(&raw)?;
             match self.owed.pop_front() {
-                Some((_, Owed::Pong)) => fact = Some(Fact::Alive { usable: is_usable(&answer)? }),
+                Some((sent, Owed::Pong)) => {
+                    let (usable, after) = (is_usable(&answer)?, sent.elapsed());
+                    self.facts.push_back(Fact::Alive { usable, after });
+                }
+                Some((sent, Owed::Probe(mut probe))) => match self.prober.take(&mut probe, answer, sent) {
+                    Some(sample) => self.facts.push_back(Fact::Sample(Box::new(sample))),
+                    None => self.owed.push_front((sent, Owed::Probe(probe))),
+                },
                 Some((sent, Owed::View { mut answers, ask })) => {
                     answers.push(answer);
                     if answers.len() < config.upstream.questions().1 {
@@ -248,6 +278,6 @@ impl Talk {
         if self.owed.is_empty() {
             self.late_reported = false;
         }
-        Ok(fact)
+        Ok(())
     }
 }

@@ -13,7 +13,7 @@ use super::heard::Heard;
 use super::node::{Node, NodeId};
 use super::snapshot::Snapshot;
 use super::stats::{TopologyStats, Trigger};
-use super::table::SlotTable;
+use super::table::{Shard, SlotTable};
 use crate::command::LearnedTable;
 
 /// Events waiting for the topology task. More are dropped: whatever they ask for is pending then.
@@ -30,6 +30,10 @@ pub enum Event {
     ConnectionLost(NodeId),
     /// A connect to this node, handshake included, succeeded.
     Connected(NodeId),
+    /// This primary sent a request elsewhere: slots of it are on their way, or have gone.
+    Moving(NodeId),
+    /// This replica answered a read with a refusal.
+    Refused(NodeId),
 }
 
 /// One node of the table, for metrics.
@@ -41,6 +45,8 @@ pub struct NodeState {
     pub name: String,
     /// False while it is ejected.
     pub up: bool,
+    /// For a replica: as of when it has its primary's data, see [`Node::as_of`].
+    pub replica: Option<Option<u64>>,
 }
 
 /// Host to (port, node): asked with a borrowed host, so a look-up allocates nothing.
@@ -55,6 +61,7 @@ pub struct Topology {
     generation: watch::Sender<u64>,
     rounds_started: AtomicU64,
     rounds_finished: AtomicU64,
+    pub(crate) migrations: AtomicU64,
     events: mpsc::Sender<Event>,
     pub(crate) ready: AtomicBool,
     pub(crate) no_cluster: AtomicBool,
@@ -77,6 +84,7 @@ impl Topology {
             generation: watch::Sender::new(0),
             rounds_started: AtomicU64::new(0),
             rounds_finished: AtomicU64::new(0),
+            migrations: AtomicU64::new(0),
             events,
             ready: AtomicBool::new(false),
             no_cluster: AtomicBool::new(false),
@@ -117,6 +125,12 @@ impl Topology {
     /// event; `round() + 1` may be one that was already under way.
     pub fn next_round(&self) -> u64 {
         self.rounds_started.load(Ordering::Acquire) + 1
+    }
+
+    /// Grows whenever other slots than before are on their way from one node to another. Stored before the
+    /// generation grows.
+    pub fn migrations(&self) -> u64 {
+        self.migrations.load(Ordering::Acquire)
     }
 
     /// Tells the topology task something; never waits.
@@ -192,10 +206,16 @@ impl Topology {
     /// Every node that serves slots or a replica of one (`slotway_backend_up{node}`).
     pub fn node_states(&self) -> Vec<NodeState> {
         let table = self.cell.load();
-        let ids =
-            table.shards().iter().flat_map(|shard| std::iter::once(&shard.primary).chain(&shard.replicas));
-        let nodes = ids.filter_map(|id| table.node(*id));
-        nodes.map(|node| NodeState { id: node.id, name: node.addr.to_string(), up: node.is_up() }).collect()
+        let replicas = |shard: &Shard| shard.replicas.iter().map(|id| (*id, true)).collect::<Vec<_>>();
+        let ids = table.shards().iter().flat_map(|s| std::iter::once((s.primary, false)).chain(replicas(s)));
+        let nodes = ids.filter_map(|(id, is_replica)| Some((table.node(id)?, is_replica)));
+        let state = |(node, is_replica): (&Arc<Node>, bool)| NodeState {
+            id: node.id,
+            name: node.addr.to_string(),
+            up: node.is_up(),
+            replica: is_replica.then(|| node.as_of()),
+        };
+        nodes.map(state).collect()
     }
 
     pub(crate) fn bump(&self) {

@@ -6,6 +6,9 @@
 //! and `merge` compare the views, `publish` makes the table. Everybody else holds the [`Topology`]
 //! handle: reads the table, reports events, watches the generation.
 //!
+//! Where clients read from replicas, `replication` keeps what each replica has proven to have; `probe` are the
+//! questions for it, `zone` says where nodes are.
+//!
 //! `learn` reads the commands of nodes whose version or modules are new to us.
 //!
 //! Where the seeds lead to sentinels (`sentinel`) or to one server (`standalone`) a round asks otherwise, and one
@@ -64,9 +67,11 @@ mod learn;
 mod link;
 mod merge;
 mod parse;
+mod probe;
 mod publish;
 mod registry;
 mod render;
+mod replication;
 mod round;
 mod schedule;
 mod sentinel;
@@ -79,6 +84,7 @@ mod stats;
 mod view;
 mod watch;
 mod wire;
+mod zone;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -108,3 +114,4 @@ pub use snapshot::{
     UncoveredSnapshot, ViewSnapshot,
 };
 pub use stats::{RefreshResult, TopologyStats, Trigger};
+pub use zone::ZoneRule;

@@ -2,7 +2,7 @@
 //! `NodeRegistry` for how long), so that a `Vec` index replaces a map look-up on the path of a request.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Index of a node address. Not used for another address before the first has been out of the cluster
 /// for an hour and thousands of others came after it (`NodeRegistry`).
@@ -44,12 +44,27 @@ pub struct Node {
     pub addr: NodeAddr,
     up: AtomicBool,
     keyless_scripts: AtomicUsize,
+    /// As a replica it has what its primary had at this time, in milliseconds of the process' clock, plus
+    /// one; 0 while nothing is known.
+    as_of: AtomicU64,
+    /// How long it takes to answer, in microseconds; 0 while that is not known.
+    distance: AtomicU32,
+    /// It is in our own zone.
+    near: AtomicBool,
 }
 
 impl Node {
     /// A node is taken to be reachable until something says otherwise.
     pub fn new(id: NodeId, addr: NodeAddr) -> Self {
-        Self { id, addr, up: AtomicBool::new(true), keyless_scripts: AtomicUsize::new(0) }
+        Self {
+            id,
+            addr,
+            up: AtomicBool::new(true),
+            as_of: AtomicU64::new(0),
+            distance: AtomicU32::new(0),
+            near: AtomicBool::new(false),
+            keyless_scripts: AtomicUsize::new(0),
+        }
     }
 
     /// False while the node is ejected: nothing dials it but the probe of the control connection.
@@ -60,6 +75,36 @@ impl Node {
     /// Written by the topology task only; says whether that changed anything.
     pub fn set_up(&self, up: bool) -> bool {
         self.up.swap(up, Ordering::Relaxed) != up
+    }
+
+    /// When its primary had no more than it has, at least: nothing a client was answered before that time
+    /// (`telemetry::clock_ms`) is missing here. `None` while it is not to be read from.
+    #[inline]
+    pub fn as_of(&self) -> Option<u64> {
+        self.as_of.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// How long it takes to answer, smoothed, in microseconds; 0 while that is not known.
+    pub fn distance(&self) -> u32 {
+        self.distance.load(Ordering::Relaxed)
+    }
+
+    /// True if it is in our own zone.
+    pub fn is_near(&self) -> bool {
+        self.near.load(Ordering::Relaxed)
+    }
+
+    /// Written by the topology task only, as all of these.
+    pub(super) fn set_as_of(&self, at: Option<u64>) {
+        self.as_of.store(at.map_or(0, |at| at + 1), Ordering::Relaxed);
+    }
+
+    pub(super) fn set_distance(&self, micros: u32) {
+        self.distance.store(micros, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_near(&self, near: bool) {
+        self.near.store(near, Ordering::Relaxed);
     }
 
     /// Scripts without keys that this process has sent it and that it has not answered: see

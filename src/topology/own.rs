@@ -29,7 +29,11 @@ impl OwnWord {
     pub fn parse(reply: &[u8]) -> Option<Self> {
         let start = memchr::memchr(b'\n', reply)? + 1;
         let text = std::str::from_utf8(reply.get(start..)?).ok()?;
-        let text = if reply.first() == Some(&b'=') { text.strip_prefix("txt:")? } else { text };
+        Self::of_text(if reply.first() == Some(&b'=') { text.strip_prefix("txt:")? } else { text })
+    }
+
+    /// From the text of CLUSTER NODES.
+    pub fn of_text(text: &str) -> Option<Self> {
         let is_mine =
             |line: &&str| line.split(' ').nth(2).is_some_and(|f| f.split(',').any(|f| f == "myself"));
         Self::line(text.lines().find(is_mine)?)

@@ -367,6 +367,7 @@ pub(super) fn server_info(text: &str) -> ServerInfo {
         match key {
             "redis_version" => info.redis_version = Some(value.to_owned()),
             "valkey_version" => info.valkey_version = Some(value.to_owned()),
+            "availability_zone" if !value.is_empty() => info.zone = Some(value.to_owned()),
             "run_id" => info.run_id = Some(value.to_owned()),
             _ => {}
         }

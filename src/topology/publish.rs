@@ -10,7 +10,7 @@ use super::claims::{Claims, ShardClaim};
 use super::handle::{Members, Topology};
 use super::node::NodeId;
 use super::registry::NodeRegistry;
-use super::table::{Shard, SlotTable};
+use super::table::{Bereft, Shard, SlotTable};
 use super::watch::Wanted;
 
 /// (first slot, last slot, index of the shard), as `SlotTable::new` takes them.
@@ -23,6 +23,9 @@ pub(crate) struct Publisher {
     epoch: u64,
     shards: Vec<Shard>,
     ranges: Ranges,
+    bereft: Vec<Bereft>,
+    /// (replica, its primary), of the table in use.
+    pairs: HashSet<(NodeId, NodeId)>,
     members: Members,
 }
 
@@ -41,6 +44,7 @@ impl Publisher {
     ) -> (bool, HashMap<NodeId, Wanted>) {
         let members = self.intern_members(agreed, now);
         let (shards, ranges) = self.shards(agreed);
+        let bereft = self.bereft(agreed);
         shared.claims.store(Arc::new(self.claims(agreed)));
         let wanted = self.wanted(agreed);
         let ids: HashSet<NodeId> = members.values().flatten().map(|(_, id)| *id).collect();
@@ -48,12 +52,14 @@ impl Publisher {
         let reasons = agreed.nodes.values().filter_map(|node| node.ignored);
         shared.stats().set_accepted(reasons);
         let nodes = self.registry.nodes().to_vec();
-        let table = SlotTable::new(self.epoch + 1, shards.clone(), &ranges, nodes).with_members(ids);
+        let table = SlotTable::new(self.epoch + 1, shards.clone(), &ranges, nodes);
+        let table = table.with_bereft(bereft.iter().cloned()).with_members(ids);
         let current = shared.table();
         let same_nodes = current.nodes().len() == table.nodes().len()
             && current.nodes().iter().zip(table.nodes()).all(|(a, b)| Arc::ptr_eq(a, b))
             && current.members() == table.members();
-        let same = same_nodes && shards == self.shards && ranges == self.ranges && self.epoch > 0;
+        let same_shards = shards == self.shards && ranges == self.ranges && bereft == self.bereft;
+        let same = same_nodes && same_shards && self.epoch > 0;
         if members != self.members {
             self.members.clone_from(&members);
             shared.members.store(Arc::new(members));
@@ -62,7 +68,8 @@ impl Publisher {
             return (false, wanted);
         }
         self.epoch += 1;
-        (self.shards, self.ranges) = (shards, ranges);
+        self.distrust_new_pairs(&wanted);
+        (self.shards, self.ranges, self.bereft) = (shards, ranges, bereft);
         shared.cell.store(Arc::new(table));
         shared.bump();
         (true, wanted)
@@ -107,6 +114,26 @@ impl Publisher {
         (shards, ranges)
     }
 
+    /// Replicas whose primary is not served.
+    fn bereft(&self, agreed: &Agreed) -> Vec<Bereft> {
+        let replicas = |ids: &[String]| ids.iter().filter_map(|id| self.find(agreed, id)).collect();
+        let shards = agreed.unserved().into_iter().filter(|shard| !shard.replicas.is_empty());
+        shards.map(|shard| (replicas(&shard.replicas), shard.ranges)).collect()
+    }
+
+    /// A replica that has another primary than before has proven nothing about that one's data. Before anybody
+    /// sees the table.
+    fn distrust_new_pairs(&mut self, wanted: &HashMap<NodeId, Wanted>) {
+        let pairs = wanted.iter().filter_map(|(id, wanted)| Some((*id, wanted.primary?)));
+        let pairs: HashSet<(NodeId, NodeId)> = pairs.collect();
+        for (replica, _) in pairs.difference(&self.pairs) {
+            if let Some(wanted) = wanted.get(replica) {
+                wanted.node.set_as_of(None);
+            }
+        }
+        self.pairs = pairs;
+    }
+
     fn claims(&self, agreed: &Agreed) -> Claims {
         let shards = agreed.shards();
         let claims: Vec<ShardClaim> = shards
@@ -135,7 +162,11 @@ impl Publisher {
         let wanted = nodes.filter_map(|(cluster_id, node)| {
             let id = self.find(agreed, cluster_id)?;
             let watched = self.registry.nodes().get(id.index())?.clone();
-            Some((id, Wanted { node: watched, cluster_id: cluster_id.clone(), is_primary: !node.replica }))
+            // A replica of a primary without an address is one of nobody known.
+            let of = |primary: &String| self.find(agreed, primary);
+            let primary = node.replica.then(|| node.primary_id.as_ref().and_then(of).unwrap_or(id));
+            let names = node.addr.iter().chain(&node.aliases).map(|addr| addr.host.clone()).collect();
+            Some((id, Wanted { node: watched, cluster_id: cluster_id.clone(), primary, names }))
         });
         wanted.collect()
     }

@@ -8,6 +8,9 @@ use super::table::SLOTS;
 /// Slot ranges shown in one line of the table.
 const RANGES_PER_LINE: usize = 3;
 
+/// Columns of the widest table.
+const COLUMNS: usize = 11;
+
 /// The snapshot as JSON, for `/topology` and `slotway topology --json`.
 pub fn render_json(snapshot: &Snapshot) -> String {
     // A tree of strings and numbers: it cannot fail to serialise.
@@ -53,8 +56,10 @@ fn head(out: &mut String, s: &Snapshot) {
 }
 
 fn shards(out: &mut String, s: &Snapshot) {
-    let mut rows =
-        vec![["shard", "slots", "role", "node", "health", "flags", "epoch", "id"].map(str::to_owned)];
+    let mut rows = vec![
+        ["shard", "slots", "role", "node", "health", "zone", "reads", "lag", "flags", "epoch", "id"]
+            .map(str::to_owned),
+    ];
     for (index, shard) in s.shards.iter().enumerate() {
         let ranges: Vec<String> = shard.slots.iter().map(|[first, last]| range(*first, *last)).collect();
         let mut slots =
@@ -69,13 +74,25 @@ fn shards(out: &mut String, s: &Snapshot) {
             rows.push(row);
         }
         rows.extend(slots.map(|more| {
-            let mut row: [String; 8] = Default::default();
+            let mut row: [String; COLUMNS] = Default::default();
             row[1] = more;
             row
         }));
     }
     out.push('\n');
-    table(out, &rows);
+    table(out, &without_empty_columns(rows));
+}
+
+/// Zones and what is known of replicas are not everywhere: a heading with nothing below it is left out.
+fn without_empty_columns(rows: Vec<[String; COLUMNS]>) -> Vec<Vec<String>> {
+    let is_used: Vec<bool> = (0..COLUMNS)
+        .map(|column| rows.iter().skip(1).any(|row| row.get(column).is_some_and(|cell| !cell.is_empty())))
+        .collect();
+    let kept = |row: [String; COLUMNS]| {
+        let cells = row.into_iter().zip(&is_used).filter(|(_, used)| **used);
+        cells.map(|(cell, _)| cell).collect::<Vec<_>>()
+    };
+    rows.into_iter().map(kept).collect()
 }
 
 fn rest(out: &mut String, s: &Snapshot) {
@@ -118,10 +135,19 @@ fn rest(out: &mut String, s: &Snapshot) {
     table(out, &views.chain(failed).collect::<Vec<_>>());
 }
 
-fn node_row(node: &NodeSnapshot, role: &str) -> [String; 8] {
-    let (health, flags) = (node.health.clone(), node.flags.clone());
-    let epoch = node.config_epoch.to_string();
-    [String::new(), String::new(), role.to_owned(), node.addr.clone(), health, flags, epoch, short(&node.id)]
+fn node_row(node: &NodeSnapshot, role: &str) -> [String; COLUMNS] {
+    let (role, addr, health) = (role.to_owned(), node.addr.clone(), node.health.clone());
+    let (zone, reads) = (node.zone.clone().unwrap_or_default(), node.reads.clone().unwrap_or_default());
+    let (flags, epoch) = (node.flags.clone(), node.config_epoch.to_string());
+    let (none, id) = (String::new, short(&node.id));
+    [none(), none(), role, addr, health, zone, reads, lag(node), flags, epoch, id]
+}
+
+/// How old a replica's data may be, and how much it lacked.
+fn lag(node: &NodeSnapshot) -> String {
+    let age = node.lag_seconds.map(|seconds| format!("{seconds:.1} s"));
+    let behind = node.lag_bytes.map(|bytes| format!("{bytes} B"));
+    age.into_iter().chain(behind).collect::<Vec<_>>().join(", ")
 }
 
 fn range(first: u16, last: u16) -> String {
@@ -138,16 +164,16 @@ fn short(id: &str) -> String {
 }
 
 /// Columns as wide as their widest cell, two spaces apart, no trailing spaces.
-fn table<const N: usize>(out: &mut String, rows: &[[String; N]]) {
-    let mut widths = [0; N];
+fn table<R: AsRef<[String]>>(out: &mut String, rows: &[R]) {
+    let mut widths = [0; COLUMNS];
     for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
+        for (width, cell) in widths.iter_mut().zip(row.as_ref()) {
             *width = (*width).max(cell.chars().count());
         }
     }
     for row in rows {
         let mut text = String::from("  ");
-        for (width, cell) in widths.iter().zip(row) {
+        for (width, cell) in widths.iter().zip(row.as_ref()) {
             let _ = write!(text, "{cell:<width$}  ");
         }
         line(out, format_args!("{}", text.trim_end()));

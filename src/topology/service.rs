@@ -39,6 +39,9 @@ const ASK_REST: usize = 32;
 /// default `cluster-node-timeout` of 15 s, counted from when the node was found dead.
 const URGENT_WINDOW: Duration = Duration::from_secs(30);
 
+/// How often what replicas say of themselves is shown to people.
+const SHOW_EVERY: Duration = Duration::from_secs(1);
+
 /// Reports of control connections waiting for the task.
 const REPORTS_MAX: usize = 256;
 
@@ -58,6 +61,8 @@ pub struct TopologyTask {
     uncovered_since: Option<Instant>,
     /// Base of the snapshot: agreed part and views, without health.
     last: Snapshot,
+    /// When people were last shown something.
+    shown: Instant,
 }
 
 impl TopologyTask {
@@ -87,6 +92,7 @@ impl TopologyTask {
             round: None,
             uncovered_since: None,
             last: Snapshot::default(),
+            shown: now,
         };
         (shared, task)
     }
@@ -133,6 +139,8 @@ impl TopologyTask {
                 });
             }
             Event::Connected(id) => self.change(id, |watched| watched.health.worker_connected()),
+            Event::Moving(id) => self.watched.replicas.unsettle(id),
+            Event::Refused(id) => self.watched.replicas.doubt(id),
         }
     }
 
@@ -165,7 +173,18 @@ impl TopologyTask {
                 }
                 self.change(node, |w| w.health.control_connected(usable));
             }
-            Fact::Alive { usable } => self.change(node, |w| w.health.alive(usable)),
+            Fact::Alive { usable, after } => self.change(node, |w| {
+                w.note_distance(after);
+                w.health.alive(usable)
+            }),
+            Fact::Sample(sample) => {
+                if self.watched.see(node, *sample) {
+                    self.schedule.request(Trigger::Moving);
+                }
+                if self.shown.elapsed() >= SHOW_EVERY {
+                    self.show();
+                }
+            }
             Fact::Late => self.change(node, |w| {
                 w.health.suspect(now);
                 false
@@ -189,9 +208,9 @@ impl TopologyTask {
     /// Changes the health of a node; when that takes it out or in, everybody is told.
     fn change(&mut self, id: NodeId, apply: impl FnOnce(&mut Watched) -> bool) {
         let Some(watched) = self.watched.get_mut(id) else { return };
-        if !apply(watched) {
-            return;
-        }
+        let changed = apply(watched);
+        self.watched.settle(id);
+        let Some(watched) = self.watched.get(id).filter(|_| changed) else { return };
         let (down, addr) = (watched.health.down(), &watched.node.addr);
         watched.node.set_up(down.is_none());
         match down {
@@ -286,6 +305,9 @@ impl TopologyTask {
     }
 
     fn adopt(&mut self, agreed: Agreed, now: Instant) -> RefreshResult {
+        if self.agreed.as_ref().is_none_or(|before| before.migrations != agreed.migrations) {
+            self.shared.migrations.fetch_add(1, Ordering::AcqRel);
+        }
         let (changed, wanted) = self.publisher.publish(&agreed, &self.shared, now);
         let covered = self.shared.slots_covered();
         let complete = usize::from(covered) == SLOTS;
@@ -306,7 +328,9 @@ impl TopologyTask {
         }
         self.shared.version.store(agreed.server.redis_version.clone().map(Arc::new));
         self.agreed = Some(Rc::new(agreed));
-        self.watched.fit(wanted);
+        if self.watched.fit(wanted) {
+            self.shared.bump();
+        }
         if changed { RefreshResult::Changed } else { RefreshResult::Same }
     }
 
@@ -319,15 +343,11 @@ impl TopologyTask {
     }
 
     /// Publishes the snapshot with the health of now.
-    fn show(&self) {
+    fn show(&mut self) {
         let mut snapshot = self.last.clone();
         snapshot.table_epoch = self.publisher.epoch();
-        let health = self.watched.health();
-        for shard in &mut snapshot.shards {
-            for node in std::iter::once(&mut shard.primary).chain(&mut shard.replicas) {
-                node.health = (*health.get(&node.addr).unwrap_or(&"unknown")).to_owned();
-            }
-        }
+        self.watched.describe(&mut snapshot);
+        self.shown = Instant::now();
         self.shared.snapshot.store(Arc::new(snapshot));
     }
 }

@@ -9,6 +9,7 @@ use super::node::NodeAddr;
 use super::parse::{self, ParseError, parse_view};
 use super::server::{self, parse_server};
 use super::view::View;
+use super::zone::ZoneRule;
 use crate::backend::handshake::Credentials;
 
 /// What the seeds lead to (`upstream`).
@@ -87,6 +88,15 @@ pub struct TopologyConfig {
     /// Most bytes of these definitions, and of an answer they are taken from
     /// (`learned-commands-bytes`).
     pub learned_bytes: u64,
+    /// Somebody may read from replicas: they are asked how far they are behind (`read-from`,
+    /// `read-from-readonly`).
+    pub watch_replicas: bool,
+    /// How old the data of a replica may be that is read from (`replica-max-lag`).
+    pub replica_max_lag: Duration,
+    /// Where we are (`zone`).
+    pub zone: Option<String>,
+    /// Where nodes are (`node-zones`).
+    pub node_zones: Vec<ZoneRule>,
 }
 
 impl Default for TopologyConfig {
@@ -105,6 +115,10 @@ impl Default for TopologyConfig {
             probe_backoff_max: Duration::from_secs(5),
             learned_max: 2_000,
             learned_bytes: 4 << 20,
+            watch_replicas: false,
+            replica_max_lag: Duration::from_secs(10),
+            zone: None,
+            node_zones: Vec::new(),
         }
     }
 }

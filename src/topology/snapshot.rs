@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::agreed::{Agreed, AgreedNode};
 use super::judge::Verdict;
 use super::node::NodeAddr;
+use super::replication::Standing;
 use super::table::SLOTS;
 use super::view::View;
 
@@ -98,6 +99,14 @@ pub struct NodeSnapshot {
     pub config_epoch: u64,
     /// `up`, or why not; `unknown` where nobody probes it.
     pub health: String,
+    /// Its availability zone.
+    pub zone: Option<String>,
+    /// Of a replica: `yes` if it is fit to be read from, else `no` and why; `None` where replicas are not read.
+    pub reads: Option<String>,
+    /// Of a replica: its data are no older than this.
+    pub lag_seconds: Option<f64>,
+    /// Of a replica: bytes of replication it did not have yet when it was last asked.
+    pub lag_bytes: Option<u64>,
 }
 
 /// Slots without an owner that gets traffic.
@@ -148,6 +157,10 @@ impl Snapshot {
                 flags,
                 config_epoch,
                 health: health(addr).to_owned(),
+                zone: None,
+                reads: None,
+                lag_seconds: None,
+                lag_bytes: None,
             })
         };
         let shards = agreed.shards().into_iter().filter_map(|shard| {
@@ -176,6 +189,13 @@ impl Snapshot {
         }
     }
 
+    /// Every node that may get traffic.
+    pub(crate) fn nodes_mut(&mut self) -> impl Iterator<Item = &mut NodeSnapshot> {
+        self.shards
+            .iter_mut()
+            .flat_map(|shard| std::iter::once(&mut shard.primary).chain(&mut shard.replicas))
+    }
+
     /// Adds what each asked node said.
     pub(crate) fn with_views(mut self, views: &[View], verdicts: &[Verdict]) -> Self {
         let each = views.iter().zip(verdicts).map(|(view, verdict)| ViewSnapshot {
@@ -187,6 +207,20 @@ impl Snapshot {
         self.views = each.collect();
         self.views.sort_by(|a, b| a.addr.cmp(&b.addr));
         self
+    }
+}
+
+impl NodeSnapshot {
+    /// Adds how a replica stands to its primary.
+    pub(crate) fn stand(&mut self, standing: &Standing, is_up: bool) {
+        let reads = match (is_up, standing.proven) {
+            (true, true) => "yes".to_owned(),
+            (true, false) => format!("no: {}", standing.why_not),
+            (false, _) => format!("no: {}", self.health),
+        };
+        self.reads = Some(reads);
+        self.lag_seconds = standing.age.map(|age| age.as_secs_f64());
+        self.lag_bytes = standing.behind;
     }
 }
 

@@ -21,19 +21,22 @@ pub enum Trigger {
     ConnectFailed,
     /// Slots have no owner.
     Uncovered,
+    /// A primary does not own the slots it owned before.
+    Moving,
     /// A sentinel announced something, or was connected.
     Sentinel,
 }
 
 impl Trigger {
     /// All of them, in the order of the metric.
-    pub const ALL: [Trigger; 7] = [
+    pub const ALL: [Trigger; 8] = [
         Trigger::Start,
         Trigger::Timer,
         Trigger::Redirect,
         Trigger::ConnectionLost,
         Trigger::ConnectFailed,
         Trigger::Uncovered,
+        Trigger::Moving,
         Trigger::Sentinel,
     ];
 
@@ -46,6 +49,7 @@ impl Trigger {
             Trigger::ConnectionLost => "connection_lost",
             Trigger::ConnectFailed => "connect_failed",
             Trigger::Uncovered => "uncovered",
+            Trigger::Moving => "moving",
             Trigger::Sentinel => "sentinel",
         }
     }
@@ -84,7 +88,7 @@ impl RefreshResult {
 #[derive(Debug)]
 pub struct TopologyStats {
     born: Instant,
-    refreshes: [[AtomicU64; 4]; 7],
+    refreshes: [[AtomicU64; 4]; 8],
     ignored: [AtomicU64; 6],
     /// Milliseconds from `born` to the last accepted round, plus one; 0 = never.
     accepted_ms: AtomicU64,

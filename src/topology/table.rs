@@ -11,6 +11,10 @@ pub const SLOTS: usize = 16384;
 /// `owner` of a slot that no shard covers.
 const NO_SHARD: u16 = u16::MAX;
 
+/// Set in the `owner` of a slot without a primary whose replicas are known: the rest is their index. There are
+/// never so many shards.
+const BEREFT: u16 = 1 << 15;
+
 /// One primary and its replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shard {
@@ -20,12 +24,17 @@ pub struct Shard {
     pub replicas: Vec<NodeId>,
 }
 
+/// Replicas without their primary, and the slots they have.
+pub type Bereft = (Vec<NodeId>, Vec<(u16, u16)>);
+
 /// Slot to shard, for all slots.
 #[derive(Debug)]
 pub struct SlotTable {
     epoch: u64,
     owner: Box<[u16; SLOTS]>,
     shards: Vec<Shard>,
+    /// Replicas of primaries that get no traffic.
+    bereft: Vec<Vec<NodeId>>,
     nodes: Vec<Arc<Node>>,
     /// By `NodeId`: belongs to the cluster.
     members: Vec<bool>,
@@ -39,6 +48,7 @@ impl SlotTable {
             epoch: 0,
             owner: Box::new([NO_SHARD; SLOTS]),
             shards: Vec::new(),
+            bereft: Vec::new(),
             nodes: Vec::new(),
             members: Vec::new(),
             covered: 0,
@@ -59,7 +69,8 @@ impl SlotTable {
             }
         }
         let covered = owner.iter().filter(|&&s| s != NO_SHARD).count() as u16;
-        let table = Self { epoch, owner, shards, members: vec![false; nodes.len()], nodes, covered };
+        let (bereft, members) = (Vec::new(), vec![false; nodes.len()]);
+        let table = Self { epoch, owner, shards, bereft, members, nodes, covered };
         let serving: Vec<NodeId> =
             table.shards.iter().flat_map(|s| [&[s.primary][..], &s.replicas].concat()).collect();
         table.with_members(serving)
@@ -72,6 +83,20 @@ impl SlotTable {
             if let Some(member) = self.members.get_mut(id.index()) {
                 *member = true;
             }
+        }
+        self
+    }
+
+    /// Adds shards whose primary gets no traffic: their healthy replicas and their slots, as inclusive ranges. Such
+    /// slots stay without an owner.
+    pub fn with_bereft(mut self, shards: impl IntoIterator<Item = Bereft>) -> Self {
+        for (replicas, ranges) in shards {
+            let Ok(index) = u16::try_from(self.bereft.len()) else { break };
+            for (first, last) in ranges {
+                let slots = self.owner.get_mut(usize::from(first)..=usize::from(last)).into_iter().flatten();
+                slots.filter(|owner| **owner == NO_SHARD).for_each(|owner| *owner = BEREFT | index);
+            }
+            self.bereft.push(replicas);
         }
         self
     }
@@ -92,6 +117,20 @@ impl SlotTable {
     pub fn shard(&self, slot: u16) -> Option<&Shard> {
         let index = *self.owner.get(usize::from(slot))?;
         self.shards.get(usize::from(index))
+    }
+
+    /// The healthy replicas of the slot's primary, also where that gets no traffic.
+    pub fn replicas(&self, slot: u16) -> &[NodeId] {
+        let index = self.owner.get(usize::from(slot)).copied().unwrap_or(NO_SHARD);
+        match self.shards.get(usize::from(index)) {
+            Some(shard) => &shard.replicas,
+            None => self.bereft.get(usize::from(index & !BEREFT)).map_or(&[], Vec::as_slice),
+        }
+    }
+
+    /// True for a replica that may be read from.
+    pub fn is_replica(&self, id: NodeId) -> bool {
+        self.shards.iter().map(|shard| &shard.replicas).chain(&self.bereft).any(|of| of.contains(&id))
     }
 
     /// All shards that own at least one slot.
@@ -122,5 +161,27 @@ impl SlotTable {
     /// How many of the 16384 slots have an owner.
     pub fn covered(&self) -> u16 {
         self.covered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_are_known_with_and_without_their_primary() {
+        let shard = |primary, replica| Shard { primary: NodeId(primary), replicas: vec![NodeId(replica)] };
+        let table = SlotTable::new(1, vec![shard(0, 3), shard(1, 4)], &[(0, 9, 0), (20, 29, 1)], Vec::new());
+        let table = table.with_bereft([(vec![NodeId(5)], vec![(10, 21)]), (vec![], vec![(40, 40)])]);
+        let primary = |slot| table.primary(slot).map(|id| id.0);
+        let replicas = |slot| table.replicas(slot).iter().map(|id| id.0).collect::<Vec<_>>();
+        assert_eq!([9, 10, 19, 20, 29, 30].map(primary), [Some(0), None, None, Some(1), Some(1), None]);
+        assert_eq!(
+            [9, 10, 19, 20, 30, 40].map(replicas),
+            [vec![3], vec![5], vec![5], vec![4], vec![], vec![]]
+        );
+        assert_eq!(table.covered(), 20, "a slot without a primary is not covered");
+        assert_eq!([3, 5, 0, 7].map(|id| table.is_replica(NodeId(id))), [true, true, false, false]);
+        assert_eq!((primary(u16::MAX), replicas(u16::MAX)), (None, vec![]));
     }
 }

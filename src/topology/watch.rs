@@ -13,16 +13,22 @@ use super::agreed::Agreed;
 use super::control::{Control, Report};
 use super::health::{Down, Health};
 use super::node::{Node, NodeId};
+use super::replication::{Replicas, Sample};
 use super::round::Known;
 use super::settings::TopologyConfig;
+use super::snapshot::Snapshot;
+use super::zone::ZoneRule;
 
 /// A node the table needs watched.
 pub(crate) struct Wanted {
     pub(crate) node: Arc<Node>,
     /// Cluster id that must answer there.
     pub(crate) cluster_id: String,
-    /// Owns slots; only such a node's trouble makes refreshes frequent.
-    pub(crate) is_primary: bool,
+    /// Its primary, for a replica. A node without one owns slots; only such a node's trouble makes refreshes
+    /// frequent.
+    pub(crate) primary: Option<NodeId>,
+    /// Its addresses and host names.
+    pub(crate) names: Vec<String>,
 }
 
 /// A node of the table and its control connection.
@@ -34,6 +40,7 @@ pub(crate) struct Watched {
     control: Control,
     cluster_id: String,
     is_primary: bool,
+    names: Vec<String>,
 }
 
 /// All watched nodes.
@@ -42,9 +49,18 @@ pub(crate) struct WatchList {
     reports: mpsc::Sender<Report>,
     nodes: HashMap<NodeId, Watched>,
     serial: u64,
+    /// How far replicas are behind.
+    pub(crate) replicas: Replicas,
 }
 
 impl Watched {
+    /// It answered after so long. Smoothed: one late answer makes nobody far away.
+    pub(crate) fn note_distance(&self, after: Duration) {
+        let now = u32::try_from(after.as_micros()).unwrap_or(u32::MAX).max(1);
+        let before = self.node.distance();
+        self.node.set_distance(if before == 0 { now } else { before - before / 8 + now / 8 });
+    }
+
     /// Something is wrong; a PING now shows whether it still is.
     pub(crate) fn suspect(&mut self, now: Instant) {
         if !self.health.is_suspect() {
@@ -57,35 +73,78 @@ impl Watched {
 impl WatchList {
     /// Watches nothing yet.
     pub(crate) fn new(config: Rc<TopologyConfig>, reports: mpsc::Sender<Report>) -> Self {
-        Self { config, reports, nodes: HashMap::new(), serial: 0 }
+        let replicas = Replicas::new(config.replica_max_lag);
+        Self { config, reports, nodes: HashMap::new(), serial: 0, replicas }
     }
 
     /// Starts and ends control connections so that they fit the table. A node that another cluster id
-    /// is expected at now is connected anew.
-    pub(crate) fn fit(&mut self, wanted: HashMap<NodeId, Wanted>) {
+    /// is expected at now is connected anew. True when a node went up or down by that.
+    pub(crate) fn fit(&mut self, wanted: HashMap<NodeId, Wanted>) -> bool {
+        let mut changed = false;
+        self.replicas.fit(wanted.values().map(|want| (want.node.clone(), want.primary)));
         self.nodes.retain(|id, watched| {
             let stays = wanted.get(id).is_some_and(|w| w.cluster_id == watched.cluster_id);
             if !stays {
-                // Nobody probes it any more: to whoever still dials it, it is a node like any other.
-                watched.node.set_up(true);
+                // Nobody probes it any more. One that answers is, to whoever still dials it, a node like any
+                // other. For one that does not, what is owed there must not wait: nobody would notice.
+                changed |= watched.node.set_up(!watched.health.is_suspect());
             }
             stays
         });
         for (id, want) in wanted {
             match self.nodes.get_mut(&id) {
-                Some(watched) => watched.is_primary = want.is_primary,
-                None => self.start(id, want),
+                Some(watched) => {
+                    (watched.is_primary, watched.names) = (want.primary.is_none(), want.names);
+                }
+                None => changed |= self.start(id, want),
             }
+            self.place(id);
         }
+        changed
     }
 
-    fn start(&mut self, id: NodeId, want: Wanted) {
+    /// True when the node was down from an earlier time.
+    fn start(&mut self, id: NodeId, want: Wanted) -> bool {
         self.serial += 1;
-        let Wanted { node, cluster_id, is_primary } = want;
+        let Wanted { node, cluster_id, primary, names } = want;
         let (addr, config, reports) = (node.addr.clone(), self.config.clone(), self.reports.clone());
         let control = Control::start((id, self.serial), addr, cluster_id.clone(), config, reports);
         let health = Health::new(self.config.eject_after_failures);
-        self.nodes.insert(id, Watched { node, health, serial: self.serial, control, cluster_id, is_primary });
+        let (serial, is_primary) = (self.serial, primary.is_none());
+        let changed = node.set_up(true);
+        self.nodes.insert(id, Watched { node, health, serial, control, cluster_id, is_primary, names });
+        changed
+    }
+
+    /// What a node said of its data. True when slots of it have gone elsewhere, or come.
+    pub(crate) fn see(&mut self, id: NodeId, sample: Sample) -> bool {
+        let says_zone = sample.zone.is_some();
+        let nodes = &self.nodes;
+        let is_up = |id| nodes.get(&id).is_some_and(|watched| watched.health.down().is_none());
+        let moved = self.replicas.see(id, sample, is_up);
+        if says_zone {
+            self.place(id);
+        }
+        moved
+    }
+
+    /// After something about a node's health: what is not well has proven nothing.
+    pub(crate) fn settle(&mut self, id: NodeId) {
+        if self.nodes.get(&id).is_some_and(|w| w.health.is_suspect() || w.health.down().is_some()) {
+            self.replicas.doubt(id);
+        }
+    }
+
+    /// Notes whether a node is in our own zone.
+    fn place(&self, id: NodeId) {
+        let Some(watched) = self.nodes.get(&id) else { return };
+        watched.node.set_near(self.config.zone.is_some() && self.zone(id) == self.config.zone.as_deref());
+    }
+
+    /// The zone a node is in: by the configuration, else by its own word.
+    fn zone(&self, id: NodeId) -> Option<&str> {
+        let names = self.nodes.get(&id).map_or(&[][..], |watched| &watched.names);
+        ZoneRule::zone_of(&self.config.node_zones, names).or_else(|| self.replicas.zone(id))
     }
 
     /// A node by its id.
@@ -135,9 +194,22 @@ impl WatchList {
         nodes.into_iter().map(|w| Known { addr: w.node.addr.clone(), asks: w.control.asks() }).collect()
     }
 
-    /// Address to `up` or why not.
-    pub(crate) fn health(&self) -> HashMap<String, &'static str> {
-        let each = self.nodes.values();
-        each.map(|w| (w.node.addr.to_string(), w.health.down().map_or("up", Down::label))).collect()
+    /// Fills in what is known of the nodes now.
+    pub(crate) fn describe(&self, snapshot: &mut Snapshot) {
+        let now = Instant::now();
+        let ids: HashMap<String, NodeId> =
+            self.nodes.iter().map(|(id, watched)| (watched.node.addr.to_string(), *id)).collect();
+        for node in snapshot.nodes_mut() {
+            let Some((id, watched)) = ids.get(&node.addr).and_then(|id| Some((*id, self.nodes.get(id)?)))
+            else {
+                node.health = "unknown".to_owned();
+                continue;
+            };
+            node.health = watched.health.down().map_or("up", Down::label).to_owned();
+            node.zone = self.zone(id).map(str::to_owned);
+            if self.config.watch_replicas && !watched.is_primary {
+                node.stand(&self.replicas.standing(id, now), watched.health.down().is_none());
+            }
+        }
     }
 }

@@ -120,6 +120,7 @@ impl SessionInner {
             + self.order.as_ref().map_or(0, |order| order.bytes())
             + self.transaction.as_ref().map_or(0, |transaction| transaction.bytes())
             + self.push.as_ref().map_or(0, |push| push.footprint())
+            + self.ways.as_ref().map_or(0, |ways| ways.footprint())
     }
 
     /// Brings the worker's account up to date with this session.

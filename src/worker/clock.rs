@@ -3,17 +3,26 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use crate::telemetry::clock_ms;
+
 /// Microseconds since the worker started, as of the last `tick`.
 #[derive(Debug)]
 pub struct Clock {
     start: Instant,
     now: Cell<u64>,
+    /// The process' clock when the worker started.
+    process_ms: u64,
 }
 
 impl Clock {
     /// Starts at zero.
     pub fn new() -> Self {
-        Self { start: Instant::now(), now: Cell::new(0) }
+        Self { start: Instant::now(), now: Cell::new(0), process_ms: clock_ms() }
+    }
+
+    /// The time of the last `tick` on the process' clock, in milliseconds.
+    pub fn process_ms(&self) -> u64 {
+        self.process_ms + self.now.get() / 1_000
     }
 
     /// Reads the operating system's clock.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::clock::micros;
 use crate::backend::handshake::Credentials;
-use crate::config::Config;
 use crate::config::value::Upstream;
+use crate::config::{Config, ReadFrom};
 use crate::protocol::Limits as ProtocolLimits;
 use crate::router::slot::KeySlots;
 
@@ -62,6 +62,14 @@ pub struct WorkerLimits {
     pub key_slots: KeySlots,
     /// `multi-key-split`.
     pub multi_key_split: bool,
+    /// `read-from`.
+    pub read_from: ReadFrom,
+    /// `read-from-readonly`.
+    pub read_from_readonly: Option<ReadFrom>,
+    /// `replica-max-lag`, in milliseconds.
+    pub replica_lag_ms: u64,
+    /// Any client's reads may go to replicas.
+    pub reads_replicas: bool,
     /// `connect-timeout`.
     pub connect_timeout: Duration,
     /// `node-silence-timeout`.
@@ -111,6 +119,10 @@ impl WorkerLimits {
                 Upstream::Sentinel | Upstream::Standalone => KeySlots::One,
             },
             multi_key_split: config.multi_key_split,
+            read_from: config.read_from,
+            read_from_readonly: config.read_from_readonly,
+            replica_lag_ms: micros(config.replica_max_lag) / 1_000,
+            reads_replicas: config.reads_replicas(),
             connect_timeout: config.connect_timeout,
             silence: config.node_silence_timeout,
             credentials,

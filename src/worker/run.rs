@@ -120,6 +120,9 @@ fn on_tick(worker: &Rc<WorkerContext>, draining: Option<usize>) {
     worker.settle_pause(now);
     worker.close_idle_dedicated();
     worker.close_idle_lines();
+    if worker.limits.reads_replicas {
+        worker.give_up_late_replicas();
+    }
     worker.tick_subscriptions();
     if let Some(per_step) = draining {
         let some: Vec<_> =

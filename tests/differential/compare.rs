@@ -3,6 +3,8 @@
 
 use slotway::command::Command;
 
+use super::shape::Shape;
+use crate::support::keys::slot;
 use crate::support::resp::{Value, parse};
 
 /// How the replies of a request are compared where they are not equal.
@@ -24,8 +26,8 @@ pub enum Rule {
     Form,
     /// The same type at the top.
     Kind,
-    /// No more than that both are replies.
-    Anything,
+    /// This form, whatever the single server says.
+    Shaped(Shape),
     /// Equal as the rule says, or one of these errors in its place.
     Refused(&'static [&'static str], Box<Rule>),
     /// As the rule says, but the script may be known.
@@ -69,10 +71,6 @@ const RULES: &[(&str, Rule)] = &[
     ("hrandfield", Rule::Random),
     ("zrandmember", Rule::Random),
     ("randomkey", Rule::Random),
-    // Whether one is at work already.
-    ("bgsave", Rule::Anything),
-    ("bgrewriteaof", Rule::Anything),
-    ("save", Rule::Anything),
     // Random drawings.
     ("lolwut", Rule::Kind),
     ("acl|genpass", Rule::Form),
@@ -88,12 +86,12 @@ const RULES: &[(&str, Rule)] = &[
 
 /// What the cluster's nodes answer to scripts that reach beyond the keys they were given.
 const FOREIGN_KEY: &str = "ERR Script attempted to access a non local key in a cluster node";
-const LONG_NAME: &str = "ERR slotway: Client names longer than 4096 bytes";
+const LONG_NAME: &str = "ERR slotway: names longer than 4096 bytes";
 
-/// How far a documented difference may go, where less than "anything" can be said.
-fn difference(name: &str, usual: Rule) -> Rule {
+/// How far a documented difference of `name` may go; every such command has its own line here.
+fn difference(name: &str, args: &[Vec<u8>], usual: Rule) -> Option<Rule> {
     let refused = |texts: &'static [&'static str]| Rule::Refused(texts, Box::new(usual));
-    match name {
+    Some(match name {
         // A skiplist's levels are random, and with them what it takes.
         "memory|usage" => Rule::Near(i64::MAX),
         "client|setname" => refused(&[LONG_NAME]),
@@ -109,14 +107,48 @@ fn difference(name: &str, usual: Rule) -> Rule {
         ]),
         "evalsha" | "evalsha_ro" => Rule::Known(Box::new(refused(&[FOREIGN_KEY]))),
         "eval" | "eval_ro" | "fcall" | "fcall_ro" => refused(&[FOREIGN_KEY]),
-        _ => Rule::Anything,
-    }
+        "command|count" => Rule::Near(10),
+        "command" | "command|info" | "command|list" | "acl|cat" => Rule::Shaped(Shape::Contains),
+        "client|info" | "client|list" => Rule::Shaped(Shape::Fields),
+        "client|kill" => Rule::Shaped(Shape::Killed),
+        "config|get" => Rule::Shaped(Shape::Settings),
+        "slowlog|get" => Rule::Shaped(Shape::SlowLog),
+        "latency|reset" => Rule::Near(i64::MAX),
+        "latency|doctor" | "latency|graph" | "memory|doctor" | "memory|malloc-stats" => Rule::Kind,
+        "debug" => Rule::Shaped(Shape::Refusal),
+        "save" | "bgsave" | "bgrewriteaof" => Rule::Shaped(Shape::Status),
+        "asking" | "readonly" | "readwrite" => Rule::Shaped(Shape::Done),
+        "cluster|info" => Rule::Shaped(Shape::ClusterInfo),
+        "cluster|keyslot" => {
+            let slot = i64::from(slot(&args[2]));
+            Rule::Shaped(Shape::Number(slot, slot))
+        }
+        "cluster|links" => Rule::Shaped(Shape::Nothing),
+        "cluster|myid" => Rule::Shaped(Shape::Id),
+        "cluster|nodes" => Rule::Shaped(Shape::ClusterNodes),
+        "cluster|shards" => Rule::Shaped(Shape::ClusterShards),
+        "cluster|slots" => Rule::Shaped(Shape::ClusterSlots),
+        "cluster|replicas" | "cluster|slaves" | "cluster|count-failure-reports" => {
+            Rule::Shaped(Shape::OfNode)
+        }
+        "cluster|countkeysinslot" => {
+            Rule::Refused(SLOT_ERRORS, Box::new(Rule::Shaped(Shape::Number(0, i64::MAX))))
+        }
+        "cluster|getkeysinslot" => Rule::Refused(SLOT_ERRORS, Box::new(Rule::Shaped(Shape::Strings))),
+        _ if name.ends_with("|help") => Rule::Shaped(Shape::Help),
+        _ => return None,
+    })
 }
+
+/// What a node says to the wrong number of a slot, or of keys.
+const SLOT_ERRORS: &[&str] =
+    &["ERR Invalid slot", "ERR value is not an integer", "ERR Invalid number of keys"];
 
 impl Rule {
     /// For a request of `command` whose reply differs as documented.
     pub fn of_difference(command: &Command, args: &[Vec<u8>]) -> Rule {
-        difference(command.name, Rule::of(command, args))
+        let rule = difference(command.name, args, Rule::of(command, args));
+        rule.unwrap_or_else(|| panic!("{}: how far may it differ?", command.name))
     }
 
     /// For a request of `command`.
@@ -154,7 +186,7 @@ impl Rule {
     fn same(&self, want: &Value, got: &Value, whole: Option<&[u8]>) -> bool {
         match self {
             _ if want == got => true,
-            Rule::Anything => true,
+            Rule::Shaped(shape) => shape.fits(want, got),
             Rule::Refused(texts, rule) => {
                 let refused =
                     matches!(got, Value::Error(error) if texts.iter().any(|t| error.starts_with(t)));
@@ -298,4 +330,22 @@ pub fn leaves_chance(args: &[Vec<u8>]) -> bool {
         || name == b"spop"
         || (name == b"xadd" && has("*"))
         || (name == b"sort" && has("BY"))
+}
+
+#[cfg(test)]
+mod tests {
+    use slotway::command::CommandTable;
+
+    use super::*;
+
+    /// "Anything" is no comparison.
+    #[test]
+    fn every_documented_difference_has_its_bounds() {
+        for name in super::super::expect::documented() {
+            let command = CommandTable::builtin().by_name(name).expect("a command");
+            let args: Vec<Vec<u8>> =
+                ["CLUSTER", "KEYSLOT", "key"].map(|word| word.as_bytes().to_vec()).into();
+            Rule::of_difference(command, &args);
+        }
+    }
 }

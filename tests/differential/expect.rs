@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use slotway::command::{Command, CommandTable, Handling, Lookup, find_keys};
 use slotway::error::ProxyError;
 use slotway::protocol::request::{Args, Span};
-use slotway::session::local::needs_more_than_bytes;
 
 use super::compare::Rule;
 use crate::support::keys::slot;
@@ -66,9 +65,9 @@ pub fn expected(args: &[Vec<u8>], queued: Option<&BTreeSet<u16>>) -> Expected {
     if let Handling::Refuse(text) = handling {
         return Expected::Error(text.to_owned());
     }
-    if queued.is_some() && !may_be_queued(handling, args) {
-        let name = command.name;
-        return Expected::Error(format!("ERR slotway: '{name}' cannot be part of a transaction: "));
+    if let Some(why) = command.not_in_multi.filter(|_| queued.is_some()) {
+        let text = ProxyError::NotInTransaction.text();
+        return Expected::Error(format!("{text}: '{}' {}", command.name, why.words()));
     }
     let any_slots = match handling {
         Handling::Split(_) => queued.is_none(),
@@ -87,14 +86,6 @@ pub fn expected(args: &[Vec<u8>], queued: Option<&BTreeSet<u16>>) -> Expected {
         return Expected::Differs(command.name, Rule::of_difference(command, args));
     }
     Expected::Same(Rule::of(command, args))
-}
-
-fn may_be_queued(handling: Handling, args: &[Vec<u8>]) -> bool {
-    match handling {
-        Handling::Operation(kind) => kind.is_routed_in_transaction(),
-        Handling::Local(local) => !with_args(args, |args| needs_more_than_bytes(local, args)),
-        _ => true,
-    }
 }
 
 /// True if a difference is documented for this request.

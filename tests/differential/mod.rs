@@ -14,6 +14,7 @@ mod report;
 mod sequences;
 mod session;
 mod sha1;
+mod shape;
 mod talks;
 mod values;
 

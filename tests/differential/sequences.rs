@@ -151,7 +151,7 @@ impl<'a> Writer<'a> {
         self.reach();
     }
 
-    /// The script that reads what it was not given, in all ways; keys that no node has all of.
+    /// The script, and the function, that read what they were not given, in all ways; keys that no node has all of.
     fn reach(&mut self) {
         let Some(script) = self.supplies.scripts.last().cloned() else { return };
         let sha = super::sha1::hex(&script).into_bytes();
@@ -160,6 +160,13 @@ impl<'a> Writer<'a> {
             for other in ["{a}other", "{b}other", "{c}other"] {
                 let words = [name.as_bytes(), what, b"1", b"{tag}none", other.as_bytes()];
                 self.plain(words.iter().map(|word| word.to_vec()).collect());
+            }
+        }
+        let load = ["FUNCTION", "LOAD", "REPLACE", super::values::REACHING];
+        self.plain(load.map(|word| word.as_bytes().to_vec()).into());
+        for name in ["FCALL", "FCALL_RO"] {
+            for other in ["{a}other", "{b}other", "{c}other"] {
+                self.words(&format!("{name} reach 1 {{tag}}none {other}"));
             }
         }
     }

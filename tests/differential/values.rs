@@ -199,6 +199,10 @@ fn words(command: &str, name: &str) -> &'static [&'static str] {
     }
 }
 
+/// A library whose function reads what it was not given.
+pub const REACHING: &str = "#!lua name=reaching\nredis.register_function{function_name='reach', \
+     callback=function(keys, args) return redis.call('get', args[1]) end, flags={'no-writes'}}";
+
 /// Libraries; the first three are good.
 pub const FUNCTIONS: &[&str] = &[
     "#!lua name=lib1\nredis.register_function('f1', function(keys, args) return {#keys, args[1] or false} end)",

@@ -205,6 +205,35 @@ fn frozen_primary_is_noticed_by_its_silence_and_its_replica_serves() {
 }
 
 #[test]
+fn what_a_frozen_primary_owes_is_settled_when_its_replica_has_taken_over() {
+    need_redis!();
+    let mut cluster = RedisCluster::start(3, 1);
+    // Its silence alone would be noticed later than the deadline of the requests.
+    let proxy = Proxy::start(&shared::seeds(&cluster), &[("node-silence-timeout", "60s")]);
+    let key = key_in(cluster.slot_of(0), "k");
+    let (mut reader, mut writer) = (proxy.client(), proxy.client());
+    for client in [&mut reader, &mut writer] {
+        client.patience(Duration::from_secs(40));
+        client.ok(&cmd!["SET", key, "v"]);
+    }
+    cluster.client(0).call(&words("WAIT 1 5000"));
+    cluster.nodes[0].freeze();
+    reader.send(&cmd!["GET", key]);
+    writer.send(&cmd!["SET", key, "w"]);
+    assert_eq!(reader.value().text(), "v", "asked again at the new primary");
+    let lost = writer.value();
+    assert!(lost.error().contains("connection to the node was lost; the request may"), "{lost:?}");
+    writer.ok(&cmd!["SET", key, "x"]);
+    cluster.nodes[0].thaw();
+    cluster.wait_healthy();
+    for index in [0, 3] {
+        // It is a node like any other again.
+        proxy.wait_metric("slotway_backend_up", &[&cluster.nodes[index].addr().to_string()], |up| up == 1.0);
+    }
+    assert_eq!(reader.call(&cmd!["GET", key]).text(), "x");
+}
+
+#[test]
 fn a_slow_script_is_not_a_frozen_node() {
     need_redis!();
     let cluster = RedisCluster::shaped(&Shape {

@@ -104,6 +104,45 @@ fn reads_see_the_writes_before_them_while_the_slot_moves() {
     });
 }
 
+/// Both counters or none, in order, and no redirect, wherever in it the slot has moved; also not in EXEC's array.
+#[test]
+fn transactions_are_executed_as_a_whole_while_their_slot_moves() {
+    need_redis!();
+    let cluster = RedisCluster::start(3, 0);
+    let proxy = Proxy::start(&shared::seeds(&cluster), &[]);
+    let slot = cluster.slot_of(0);
+    let (a, b, watched) = (key_in(slot, "a"), key_in(slot, "b"), key_in(slot, "watched"));
+    let (count, nulls) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    while_moving(&cluster, slot, |moves| {
+        let mut client = proxy.client();
+        let transaction =
+            [words("MULTI"), cmd!["INCR", a], words("PING"), cmd!["INCR", b], words("EXEC")].concat();
+        let mut round = 0;
+        while moves.load(Ordering::Relaxed) < 12 && round < 20_000 {
+            round += 1;
+            let watches = round % 3 == 0;
+            if watches {
+                // Sometimes there, sometimes to be made where the slot goes.
+                client.ok(&cmd![if round % 2 == 0 { "DEL" } else { "INCR" }, watched]);
+                assert_eq!(client.call(&cmd!["WATCH", watched]), Value::Simple("OK".into()));
+            }
+            client.send(&transaction);
+            let replies = client.values(5);
+            match &replies[4] {
+                Value::NullArray if watches => drop(nulls.fetch_add(1, Ordering::Relaxed)),
+                reply => {
+                    let now = Value::Int(count.fetch_add(1, Ordering::Relaxed) as i64 + 1);
+                    let all = [now.clone(), Value::Simple("PONG".into()), now];
+                    assert_eq!(reply, &Value::Array(all.into()), "round {round}");
+                }
+            }
+        }
+    });
+    let (done, nulls) = (count.into_inner(), nulls.into_inner());
+    assert!(done > nulls, "{done} executed, {nulls} null");
+    proxy.wait_metric("slotway_redirects_total", &[], |n| n >= 10.0);
+}
+
 #[test]
 fn later_requests_for_a_redirected_slot_wait_for_the_earlier_one() {
     let fake = FakeCluster::start(2);

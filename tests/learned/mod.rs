@@ -7,4 +7,5 @@ mod hostile;
 mod module;
 mod rules;
 mod tables;
+mod transactions;
 mod waiting;

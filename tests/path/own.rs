@@ -224,7 +224,7 @@ fn nothing_is_said_to_a_client_that_wants_nothing() {
 fn acl_categories_are_the_servers() {
     need_redis!();
     let (mut real, mut through) = (shared::standalone().client(), shared::client());
-    let later = ["client|setinfo", "client|no-touch", "cluster|myshardid", "waitaof"];
+    let later = ["client|setinfo", "client|no-touch", "cluster|myshardid", "script|show", "waitaof"];
     let names = |client: &mut Client, line: &str| -> Vec<String> {
         let all = client.call(&words(line));
         let mut names: Vec<String> = all.items().iter().map(Value::text).collect();
@@ -245,6 +245,32 @@ fn acl_categories_are_the_servers() {
         assert!(one.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase()));
     }
     assert_ne!(through.call(&words("ACL GENPASS")), through.call(&words("ACL GENPASS")));
+}
+
+#[test]
+fn errors_of_our_own_say_so_and_are_counted() {
+    let (long, names) = ("n".repeat(5000), " get".repeat(5000));
+    let not_kept = "ERR slotway: names longer than 4096 bytes are not kept";
+    let too_many = "ERR slotway: at most 4096 command names in one request";
+    let mut client = shared::client();
+    for (line, expected) in [
+        (format!("CLIENT SETNAME {long}"), not_kept),
+        (format!("CLIENT SETINFO LIB-VER {long}"), not_kept),
+        (format!("HELLO 2 SETNAME {long}"), not_kept),
+        (format!("COMMAND INFO{names}"), too_many),
+        (format!("COMMAND DOCS{names}"), too_many),
+    ] {
+        assert_eq!(client.call(&words(&line)).error(), expected);
+        if !line.starts_with("HELLO") {
+            client.send(&[words("MULTI"), words(&line), words("EXEC")].concat());
+            let replies = client.values(3);
+            assert_eq!(replies[2], Value::Array(vec![Value::Error(expected.to_owned())]), "in its place");
+        }
+    }
+    for (kind, least) in [("name_too_long", 5.0), ("too_many_names", 4.0)] {
+        shared::proxy()
+            .wait_metric("slotway_errors_total", &[&format!("kind=\"{kind}\"")], |count| count >= least);
+    }
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! Transactions give the bytes of a single Redis: queued, executed, given up, watched; in RESP2 and RESP3, in
 //! one packet and call by call. And they are one contiguous push on a shared connection.
 
+use std::time::{Duration, Instant};
+
+use slotway::command::{CommandTable, Handling};
+
 use crate::support::client::Client;
 use crate::support::cluster::RedisCluster;
 use crate::support::keys::key_in;
 use crate::support::proxy::Proxy;
-use crate::support::resp::{frame, show};
+use crate::support::resp::{Value, frame, show};
 use crate::support::shared;
 
 /// What two clients send in turn; `2>` marks the second one. Keys of one slot by their tag.
@@ -120,9 +124,12 @@ fn what_concerns_all_shards_is_refused_when_queued_with_the_reason() {
     let mut client = shared::client();
     client.raw(b"MULTI\r\n");
     let refused = text(&client.raw(b"DBSIZE\r\n"));
-    assert!(refused.starts_with("-ERR slotway: 'dbsize' cannot be part of a transaction"), "{refused}");
+    let why = "'dbsize' asks other nodes than that of the transaction";
+    assert_eq!(refused, format!("-ERR slotway: not inside a transaction: {why}\r\n"));
     assert!(text(&client.raw(b"EXEC\r\n")).starts_with("-EXECABORT"));
     assert_eq!(client.raw(b"PING\r\n"), b"+PONG\r\n");
+    shared::proxy()
+        .wait_metric("slotway_errors_total", &["kind=\"not_in_transaction\""], |count| count > 0.0);
 }
 
 #[test]
@@ -213,4 +220,95 @@ fn a_transaction_follows_its_slot() {
     assert_eq!(replies[3], "*-1\r\n", "a watched slot moves: null");
     watcher.send(&transaction(&here));
     assert_eq!((0..4).map(|_| text(&watcher.reply())).nth(3).as_deref(), Some("*2\r\n:4\r\n:5\r\n"));
+    // Watched now: where the key is, or would be made. Another's change is seen there, also after the move.
+    let new = key_in(slot, "new");
+    for (key, changed, moved, expected) in [
+        (&here, false, false, "*2\r\n:6\r\n:7\r\n"),
+        (&here, true, false, "*-1\r\n"),
+        (&new, false, false, "*2\r\n:1\r\n:2\r\n"),
+        (&new, true, false, "*-1\r\n"),
+        (&gone, false, true, "*2\r\n:3\r\n:4\r\n"),
+    ] {
+        let began = Instant::now();
+        assert_eq!(text(&watcher.raw(&inline(&format!("WATCH {key}")))), "+OK\r\n");
+        assert!(began.elapsed() < Duration::from_secs(5), "WATCH {key} took {:?}", began.elapsed());
+        if changed {
+            client.ok(&inline(&format!("APPEND {key} 0")));
+        }
+        if moved {
+            cluster.move_keys(from, (from + 1) % 3, &[here.clone().into_bytes()]);
+            cluster.close_slot(slot, from, (from + 1) % 3);
+        }
+        watcher.send(&transaction(key));
+        let last = (0..4).map(|_| text(&watcher.reply())).nth(3);
+        assert_eq!(last.as_deref(), Some(expected), "{key}, changed: {changed}, moved: {moved}");
+    }
+}
+
+/// The command table is the only one that says what is refused between MULTI and EXEC, and the README tells all of it:
+/// whatever the table does not name is queued, and has its place in EXEC's reply.
+#[test]
+fn the_table_says_what_is_refused_inside_a_transaction() {
+    let readme = slotway::command::readme::transactions_table();
+    let mut client = shared::client();
+    let all =
+        CommandTable::builtin().iter().filter(|command| command.subcommands.is_empty() && !command.added);
+    for command in
+        all.filter(|command| !matches!(command.handling, Handling::Refuse(_) | Handling::Transaction(_)))
+    {
+        let name = command.name.to_ascii_uppercase().replace('|', " ");
+        let told = readme.lines().any(|line| {
+            line.split(" | ")
+                .next()
+                .is_some_and(|names| names.trim_start_matches("| ").split(", ").any(|n| n == name))
+        });
+        assert_eq!(told, command.not_in_multi.is_some(), "{name}\n{readme}");
+        // QUIT and RESET are answered at once, as Redis does; SAVE is refused by Redis, too.
+        if ["quit", "reset", "save"].contains(&command.name) {
+            continue;
+        }
+        let mut request: Vec<String> = name.split(' ').map(str::to_owned).collect();
+        let missing = command.entry.arity.unsigned_abs() as usize - request.len();
+        // All keys in one slot, numbers of keys right, pairs complete.
+        request.extend((0..missing).map(|_| "1".to_owned()));
+        if command.decision.pairs && request.len().is_multiple_of(2) {
+            request.push("1".to_owned());
+        }
+        client.raw(b"MULTI\r\n");
+        let queued = text(&client.raw(&inline(&request.join(" "))));
+        match command.not_in_multi {
+            None => assert_eq!(queued, "+QUEUED\r\n", "{request:?}"),
+            Some(why) => {
+                let refused =
+                    format!("-ERR slotway: not inside a transaction: '{}' {}\r\n", command.name, why.words());
+                assert_eq!(queued, refused, "{request:?}");
+            }
+        }
+        // Not executed: some of them would be felt by others.
+        client.raw(b"DISCARD\r\n");
+    }
+}
+
+/// Every command that slotway answers itself and lets in has a whole reply in EXEC's array.
+#[test]
+fn local_commands_have_their_place_in_exec() {
+    let local = CommandTable::builtin().iter().filter(|command| {
+        let ours = matches!(command.handling, Handling::Local(_)) && command.not_in_multi.is_none();
+        ours && command.subcommands.is_empty() && !["quit", "reset"].contains(&command.name)
+    });
+    for command in local {
+        let name = command.name.to_ascii_uppercase().replace('|', " ");
+        let mut request: Vec<String> = name.split(' ').map(str::to_owned).collect();
+        let missing = command.entry.arity.unsigned_abs() as usize - request.len();
+        request.extend((0..missing).map(|_| "1".to_owned()));
+        let mut client = shared::client();
+        client.raw(b"MULTI\r\n");
+        assert_eq!(client.raw(&inline(&request.join(" "))), b"+QUEUED\r\n", "{request:?}");
+        assert_eq!(client.raw(b"ECHO end\r\n"), b"+QUEUED\r\n");
+        let Value::Array(replies) = client.call(b"EXEC\r\n") else { panic!("{request:?}: no array") };
+        assert_eq!(replies.len(), 2, "{request:?}: {replies:?}");
+        assert_eq!(replies[1], Value::Bulk(b"end".to_vec()), "{request:?}: {replies:?}");
+        let ours = matches!(&replies[0], Value::Error(text) if text.contains("slotway"));
+        assert!(!ours, "{request:?}: {replies:?}");
+    }
 }

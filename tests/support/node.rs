@@ -2,7 +2,7 @@
 //! for a made-up slot map, hand everything else to a script, and keep every byte they received.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -110,11 +110,20 @@ pub struct FakeCluster {
 impl FakeCluster {
     /// `count` primaries that share the slots evenly; all data commands are answered `+OK`.
     pub fn start(count: usize) -> Self {
-        let listeners: Vec<TcpListener> =
-            (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
+        Self::with_replicas(count, 0)
+    }
+
+    /// The same, then `per` replicas of each: node `primaries + i` is the first of primary `i`, and so on. The
+    /// primaries listen at 127.0.0.1, first replicas at 127.0.0.2, second ones at 127.0.0.3.
+    pub fn with_replicas(primaries: usize, per: usize) -> Self {
+        let bind = |node: usize| {
+            let ip = IpAddr::from([127, 0, 0, (node / primaries + 1) as u8]);
+            TcpListener::bind(SocketAddr::new(ip, 0)).expect("a port")
+        };
+        let listeners: Vec<TcpListener> = (0..primaries * (1 + per)).map(bind).collect();
         let addrs: Vec<SocketAddr> = listeners.iter().map(|l| l.local_addr().expect("an address")).collect();
         let shared = Arc::new(Shared {
-            map: Mutex::new(Map::even(&addrs)),
+            map: Mutex::new(Map::with_replicas(&addrs, primaries)),
             script: Mutex::new(Arc::new(|_| Answer::Standard)),
             seen: Mutex::default(),
             open: Mutex::default(),

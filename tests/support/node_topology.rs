@@ -15,6 +15,25 @@ pub struct Map {
     epochs: Vec<u64>,
     /// Nodes that say `cluster_state:fail`.
     failing: Vec<usize>,
+    /// What each node says of its data.
+    data: Vec<Data>,
+}
+
+/// What a node says of its data and its place.
+#[derive(Clone, Default)]
+pub struct Data {
+    /// Its primary, for a replica.
+    pub replica_of: Option<usize>,
+    /// How far it has got in the stream of replication.
+    pub offset: u64,
+    /// Its link to its primary is broken.
+    pub cut: bool,
+    /// It loads its data set.
+    pub loading: bool,
+    /// `availability_zone`.
+    pub zone: &'static str,
+    /// Slots that are on their way elsewhere, as CLUSTER NODES says it: ` [5->-id]`.
+    pub leaving: &'static str,
 }
 
 impl Map {
@@ -27,7 +46,30 @@ impl Map {
             ranges: (0..count).map(|i| (bound(i), bound(i + 1) - 1, i)).collect(),
             epochs: (1..=count as u64).collect(),
             failing: Vec::new(),
+            data: vec![Data::default(); count],
         }
+    }
+
+    /// The first `primaries` share the slots, the others are their replicas in turn.
+    pub fn with_replicas(addrs: &[SocketAddr], primaries: usize) -> Self {
+        let (owners, replicas) = addrs.split_at(primaries);
+        let mut map = Self::even(owners);
+        for (index, addr) in replicas.iter().enumerate() {
+            let of = index % primaries;
+            map.addrs.push(addr.to_string());
+            map.epochs.push(of as u64 + 1);
+            map.data.push(Data { replica_of: Some(of), ..Data::default() });
+        }
+        map
+    }
+
+    /// What a node says of its data.
+    pub fn data(&mut self, node: usize) -> &mut Data {
+        &mut self.data[node]
+    }
+
+    fn replicas(&self, primary: usize) -> Vec<usize> {
+        (0..self.data.len()).filter(|node| self.data[*node].replica_of == Some(primary)).collect()
     }
 
     pub fn owner(&self, slot: u16) -> usize {
@@ -73,12 +115,16 @@ impl Map {
     fn slots(&self) -> Vec<u8> {
         let mut out = format!("*{}\r\n", self.ranges.len()).into_bytes();
         for &(first, last, node) in &self.ranges {
-            let (host, port) = self.host_port(node);
-            out.extend_from_slice(format!("*3\r\n:{first}\r\n:{last}\r\n*4\r\n").as_bytes());
-            out.extend_from_slice(&bulk(host.as_bytes()));
-            out.extend_from_slice(format!(":{port}\r\n").as_bytes());
-            out.extend_from_slice(&bulk(id(node).as_bytes()));
-            out.extend_from_slice(b"*0\r\n");
+            let replicas = self.replicas(node);
+            out.extend_from_slice(format!("*{}\r\n:{first}\r\n:{last}\r\n", 3 + replicas.len()).as_bytes());
+            for node in [node].into_iter().chain(replicas) {
+                let (host, port) = self.host_port(node);
+                out.extend_from_slice(b"*4\r\n");
+                out.extend_from_slice(&bulk(host.as_bytes()));
+                out.extend_from_slice(format!(":{port}\r\n").as_bytes());
+                out.extend_from_slice(&bulk(id(node).as_bytes()));
+                out.extend_from_slice(b"*0\r\n");
+            }
         }
         out
     }
@@ -86,12 +132,17 @@ impl Map {
     fn nodes(&self, myself: usize) -> String {
         let row = |node: usize| {
             let (host, port) = self.host_port(node);
-            let flags = if node == myself { "myself,master" } else { "master" };
+            let of = self.data[node].replica_of;
+            let (role, primary) = of.map_or(("master", "-".to_owned()), |of| ("slave", id(of)));
+            let myself_flag = if node == myself { "myself," } else { "" };
+            let (flags, epoch) = (format!("{myself_flag}{role}"), self.epochs[node]);
             let bus = port.parse::<u32>().unwrap_or(0) + 10000;
-            let mut row =
-                format!("{} {host}:{port}@{bus} {flags} - 0 0 {} connected", id(node), self.epochs[node]);
+            let mut row = format!("{} {host}:{port}@{bus} {flags} {primary} 0 0 {epoch} connected", id(node));
             for (first, last, _) in self.ranges.iter().filter(|r| r.2 == node) {
                 row += &if first == last { format!(" {first}") } else { format!(" {first}-{last}") };
+            }
+            if node == myself {
+                row += self.data[node].leaving;
             }
             row + "\n"
         };
@@ -109,6 +160,31 @@ impl Map {
             self.epochs[myself]
         )
     }
+}
+
+/// INFO, all sections that matter in one.
+fn server_info(map: &Map, node: usize) -> String {
+    let data = &map.data[node];
+    let run_id = format!("{:040x}", node + 0x1d);
+    let mut body = format!("# Server\r\nredis_version:7.0.15\r\nredis_mode:cluster\r\nrun_id:{run_id}\r\n");
+    if !data.zone.is_empty() {
+        body += &format!("availability_zone:{}\r\n", data.zone);
+    }
+    body += &format!("# Persistence\r\nloading:{}\r\n# Replication\r\n", u8::from(data.loading));
+    let history = data.replica_of.unwrap_or(node);
+    match data.replica_of {
+        None => body += &format!("role:master\r\nconnected_slaves:{}\r\n", map.replicas(node).len()),
+        Some(_) => {
+            let link = if data.cut { "down" } else { "up" };
+            body += &format!(
+                "role:slave\r\nmaster_link_status:{link}\r\nmaster_last_io_seconds_ago:0\r\n\
+                 master_sync_in_progress:0\r\nslave_repl_offset:{}\r\n",
+                data.offset
+            );
+        }
+    }
+    body += &format!("master_replid:{history:040x}\r\nmaster_repl_offset:{}\r\n", data.offset);
+    body + "# Cluster\r\ncluster_enabled:1\r\n"
 }
 
 fn id(node: usize) -> String {
@@ -147,21 +223,16 @@ pub fn standard_answer(seen: &Seen, map: &Map, resp3: &mut bool) -> Vec<u8> {
     let second = seen.arg(1).to_uppercase();
     match (seen.name().as_str(), second.as_str()) {
         ("HELLO", _) => hello(seen, resp3),
+        ("PING", _) if map.data[seen.node].loading => {
+            b"-LOADING Redis is loading the dataset in memory\r\n".to_vec()
+        }
         ("PING", _) => b"+PONG\r\n".to_vec(),
         ("CLIENT", "ID") => format!(":{}\r\n", seen.connection + 1).into_bytes(),
         ("CLUSTER", "SLOTS") => map.slots(),
         ("CLUSTER", "NODES") => text(&map.nodes(seen.node), *resp3),
         ("CLUSTER", "INFO") => text(&map.info(seen.node), *resp3),
         ("CLUSTER", "MYID") => bulk(id(seen.node).as_bytes()),
-        ("INFO", _) => {
-            let run_id = format!("{:040x}", seen.node + 0x1d);
-            let body = format!(
-                "# Server\r\nredis_version:7.0.15\r\nredis_mode:cluster\r\nrun_id:{run_id}\r\n\
-                 # Persistence\r\nloading:0\r\n# Replication\r\nrole:master\r\nconnected_slaves:0\r\n\
-                 # Cluster\r\ncluster_enabled:1\r\n"
-            );
-            text(&body, *resp3)
-        }
+        ("INFO", _) => text(&server_info(map, seen.node), *resp3),
         ("COMMAND", "COUNT") => b":0\r\n".to_vec(),
         ("COMMAND", _) => b"*0\r\n".to_vec(),
         _ => b"+OK\r\n".to_vec(),

@@ -70,6 +70,11 @@ impl Server {
         self.addr
     }
 
+    /// The folder it works in; survives it.
+    pub fn folder(&self) -> &Path {
+        &self.dir
+    }
+
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }

@@ -5,8 +5,9 @@ use std::fs::File;
 use std::io::Read;
 
 use super::client::wrong_form;
-use super::{USER, integer, quoted};
+use super::{After, Trouble, USER, integer, quoted};
 use crate::command::CommandTable;
+use crate::error::ProxyError;
 use crate::protocol::encode;
 use crate::protocol::request::Args;
 
@@ -39,7 +40,7 @@ const CATEGORIES: &[&str] = &[
 const PASSWORD_BITS: i64 = 256;
 const PASSWORD_BITS_MAX: i64 = 4096;
 
-pub(super) fn reply(table: &CommandTable, args: &Args, out: &mut Vec<u8>) {
+pub(super) fn reply(table: &CommandTable, args: &Args, out: &mut Vec<u8>) -> After {
     let is = |word: &str| args.at(1).eq_ignore_ascii_case(word.as_bytes());
     if is("WHOAMI") {
         encode::bulk(out, USER);
@@ -51,8 +52,9 @@ pub(super) fn reply(table: &CommandTable, args: &Args, out: &mut Vec<u8>) {
     } else if is("CAT") {
         categories(table, args, out);
     } else {
-        generate(args, out);
+        return generate(args, out).map_or_else(|trouble| trouble.answer(out), |()| After::Continue);
     }
+    After::Continue
 }
 
 fn categories(table: &CommandTable, args: &Args, out: &mut Vec<u8>) {
@@ -71,24 +73,23 @@ fn categories(table: &CommandTable, args: &Args, out: &mut Vec<u8>) {
 }
 
 /// A password of the operating system's randomness, a hexadecimal digit for each four bits begun.
-fn generate(args: &Args, out: &mut Vec<u8>) {
+fn generate(args: &Args, out: &mut Vec<u8>) -> Result<(), Trouble> {
     let bits = match args.get(2).map(integer) {
         None => PASSWORD_BITS,
         Some(Some(bits @ 1..=PASSWORD_BITS_MAX)) => bits,
-        Some(None) => return encode::error(out, "ERR value is not an integer or out of range"),
+        Some(None) => return Err("ERR value is not an integer or out of range".into()),
         Some(Some(_)) => {
             let text = "ERR ACL GENPASS argument must be the number of bits for the output password, a positive \
                         number up to 4096";
-            return encode::error(out, text);
+            return Err(text.into());
         }
     };
     let digits = (bits as usize).div_ceil(4);
     let mut random = vec![0; digits.div_ceil(2)];
-    match File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut random)) {
-        Ok(()) => {
-            let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-            encode::bulk(out, text.get(..digits).unwrap_or(&text));
-        }
-        Err(_) => encode::error(out, "ERR slotway: the operating system gives no random numbers"),
-    }
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut random))
+        .map_err(|_| Trouble::Ours(ProxyError::NoRandomNumbers))?;
+    let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    encode::bulk(out, text.get(..digits).unwrap_or(&text));
+    Ok(())
 }

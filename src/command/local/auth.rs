@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use super::{LocalEnv, SYNTAX_ERROR, USER, client, integer, quoted};
+use super::{After, LocalEnv, SYNTAX_ERROR, Trouble, USER, client, integer, quoted};
 use crate::protocol::encode;
 use crate::protocol::request::Args;
 use crate::session::state::{ClientState, Resp};
@@ -28,10 +28,10 @@ pub(super) fn auth(env: &LocalEnv<'_>, client: &mut ClientState, args: &Args, ou
     }
 }
 
-pub(super) fn hello(env: &LocalEnv<'_>, client: &mut ClientState, args: &Args, out: &mut Vec<u8>) {
+pub(super) fn hello(env: &LocalEnv<'_>, client: &mut ClientState, args: &Args, out: &mut Vec<u8>) -> After {
     match take_options(env, client, args) {
         Ok(resp) => client.resp = resp,
-        Err(error) => return encode::error(out, error),
+        Err(trouble) => return trouble.answer(out),
     }
     let resp = client.resp;
     encode::map(out, resp, 7);
@@ -49,10 +49,11 @@ pub(super) fn hello(env: &LocalEnv<'_>, client: &mut ClientState, args: &Args, o
     }
     encode::bulk(out, "modules");
     encode::array(out, 0);
+    After::Continue
 }
 
 /// As Redis, options take effect one after the other: a wrong one does not undo those before it.
-fn take_options(env: &LocalEnv<'_>, client: &mut ClientState, args: &Args) -> Result<Resp, String> {
+fn take_options(env: &LocalEnv<'_>, client: &mut ClientState, args: &Args) -> Result<Resp, Trouble> {
     let resp = match args.get(1).map(integer) {
         None => client.resp,
         Some(Some(2)) => Resp::V2,
@@ -72,7 +73,7 @@ fn take_options(env: &LocalEnv<'_>, client: &mut ClientState, args: &Args) -> Re
             client::set_name(client, args.at(index + 1))?;
             index += 2;
         } else {
-            return Err(format!("ERR Syntax error in HELLO option '{}'", quoted(option)));
+            return Err(format!("ERR Syntax error in HELLO option '{}'", quoted(option)).into());
         }
     }
     if client.authenticated { Ok(resp) } else { Err(HELLO_NO_AUTH.into()) }

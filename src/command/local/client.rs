@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::client_filter::{ClientFilter, KillFilter};
-use super::{After, SYNTAX_ERROR, integer, quoted};
+use super::{After, SYNTAX_ERROR, Trouble, integer, quoted};
+use crate::error::ProxyError;
 use crate::protocol::encode;
 use crate::protocol::request::Args;
 use crate::session::state::{ClientNames, ClientState, Replies};
@@ -48,16 +49,18 @@ pub enum Unblock {
     Error,
 }
 
-type Done = Result<After, String>;
+type Done = Result<After, Trouble>;
 
 pub(super) fn reply(client: &mut ClientState, args: &Args, out: &mut Vec<u8>) -> After {
     let name = args.at(1).to_ascii_lowercase();
     let done = match name.as_slice() {
-        b"list" => ClientFilter::parse(args).map(|filter| After::Clients(ClientsRequest::List(filter))),
+        b"list" => ClientFilter::parse(args)
+            .map(|filter| After::Clients(ClientsRequest::List(filter)))
+            .map_err(Trouble::from),
         b"info" => Ok(After::Describe),
-        b"kill" => {
-            KillFilter::parse(args, client.id).map(|filter| After::Clients(ClientsRequest::Kill(filter)))
-        }
+        b"kill" => KillFilter::parse(args, client.id)
+            .map(|filter| After::Clients(ClientsRequest::Kill(filter)))
+            .map_err(Trouble::from),
         b"pause" => pause(args),
         b"unpause" => Ok(After::Clients(ClientsRequest::Unpause)),
         b"unblock" => unblock(args),
@@ -75,7 +78,7 @@ pub(super) fn reply(client: &mut ClientState, args: &Args, out: &mut Vec<u8>) ->
         }
         b"caching" => {
             let state = client.tracking.as_deref_mut();
-            ok(crate::tracking::options::caching(state, args.at(2)).map_err(str::to_owned), out)
+            ok(crate::tracking::options::caching(state, args.at(2)).map_err(Trouble::from), out)
         }
         b"getredir" => {
             encode::integer(out, crate::tracking::options::redirection(client.tracking.as_deref()));
@@ -91,13 +94,10 @@ pub(super) fn reply(client: &mut ClientState, args: &Args, out: &mut Vec<u8>) ->
             Ok(After::Continue)
         }
     };
-    done.unwrap_or_else(|error| {
-        encode::error(out, error);
-        After::Continue
-    })
+    done.unwrap_or_else(|trouble| trouble.answer(out))
 }
 
-fn ok(result: Result<(), String>, out: &mut Vec<u8>) -> Done {
+fn ok(result: Result<(), Trouble>, out: &mut Vec<u8>) -> Done {
     result.map(|()| {
         encode::simple(out, "OK");
         After::Continue
@@ -112,7 +112,7 @@ pub(super) fn wrong_form(container: &str, args: &Args) -> String {
 
 fn pause(args: &Args) -> Done {
     let mode = match args.get(3).map(<[u8]>::to_ascii_lowercase).as_deref() {
-        _ if args.len() > 4 => return Err(wrong_form("CLIENT", args)),
+        _ if args.len() > 4 => return Err(wrong_form("CLIENT", args).into()),
         None | Some(b"all") => PauseMode::All,
         Some(b"write") => PauseMode::Write,
         Some(_) => return Err("ERR CLIENT PAUSE mode must be WRITE or ALL".into()),
@@ -129,7 +129,7 @@ fn pause(args: &Args) -> Done {
 
 fn unblock(args: &Args) -> Done {
     let how = match args.get(3).map(<[u8]>::to_ascii_lowercase).as_deref() {
-        _ if args.len() > 4 => return Err(wrong_form("CLIENT", args)),
+        _ if args.len() > 4 => return Err(wrong_form("CLIENT", args).into()),
         None | Some(b"timeout") => Unblock::Timeout,
         Some(b"error") => Unblock::Error,
         Some(_) => return Err("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR".into()),
@@ -162,7 +162,7 @@ fn switch(args: &Args, setting: &mut bool, out: &mut Vec<u8>) -> Done {
 }
 
 /// CLIENT SETNAME; an empty name takes the name away.
-pub(super) fn set_name(client: &mut ClientState, name: &[u8]) -> Result<(), String> {
+pub(super) fn set_name(client: &mut ClientState, name: &[u8]) -> Result<(), Trouble> {
     let name = printable(name, "Client names")?;
     if client.names.is_some() || !name.is_empty() {
         names(client).name = name;
@@ -170,14 +170,14 @@ pub(super) fn set_name(client: &mut ClientState, name: &[u8]) -> Result<(), Stri
     Ok(())
 }
 
-fn set_info(client: &mut ClientState, attribute: &[u8], value: &[u8]) -> Result<(), String> {
+fn set_info(client: &mut ClientState, attribute: &[u8], value: &[u8]) -> Result<(), Trouble> {
     let is = |word: &str| attribute.eq_ignore_ascii_case(word.as_bytes());
     if is("LIB-NAME") {
         names(client).lib_name = printable(value, &quoted(attribute))?;
     } else if is("LIB-VER") {
         names(client).lib_ver = printable(value, &quoted(attribute))?;
     } else {
-        return Err(format!("ERR Unrecognized option '{}'", quoted(attribute)));
+        return Err(format!("ERR Unrecognized option '{}'", quoted(attribute)).into());
     }
     Ok(())
 }
@@ -187,14 +187,14 @@ fn names(client: &mut ClientState) -> &mut ClientNames {
 }
 
 /// Names appear in CLIENT LIST, where blanks part the fields.
-fn printable(value: &[u8], what: &str) -> Result<String, String> {
+fn printable(value: &[u8], what: &str) -> Result<String, Trouble> {
     match std::str::from_utf8(value) {
         Ok(text) if value.iter().all(u8::is_ascii_graphic) => {
             if value.len() > NAME_BYTES_MAX {
-                return Err(format!("ERR slotway: {what} longer than {NAME_BYTES_MAX} bytes are not kept"));
+                return Err(Trouble::Ours(ProxyError::NameTooLong));
             }
             Ok(text.to_owned())
         }
-        _ => Err(format!("ERR {what} cannot contain spaces, newlines or special characters.")),
+        _ => Err(format!("ERR {what} cannot contain spaces, newlines or special characters.").into()),
     }
 }

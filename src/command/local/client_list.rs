@@ -1,6 +1,6 @@
 //! The lines of CLIENT LIST and CLIENT INFO.
 
-use crate::session::state::{ClientState, Resp, SessionMode};
+use crate::session::state::{ClientState, ReadChoice, Resp, SessionMode};
 
 /// What a line says of a connection beside its state; numbers not known stay 0.
 #[derive(Debug, Clone, Default)]
@@ -88,7 +88,7 @@ fn flags(client: &ClientState, io: &ClientIo) -> String {
         ('B', client.tracking.as_ref().is_some_and(|state| state.options.bcast)),
         ('c', io.is_closing),
         ('U', io.is_unix),
-        ('r', client.settings.read_only),
+        ('r', client.settings.reads == ReadChoice::ReadOnly),
         ('e', client.settings.no_evict),
         ('T', client.settings.no_touch),
     ]

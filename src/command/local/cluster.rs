@@ -9,7 +9,7 @@ use super::{LocalEnv, quoted};
 use crate::protocol::encode;
 use crate::protocol::request::Args;
 use crate::router::slot::slot_of;
-use crate::session::state::{ClientState, Resp};
+use crate::session::state::{ClientState, ReadChoice, Resp};
 use crate::topology::table::SLOTS;
 
 const LAST_SLOT: i64 = SLOTS as i64 - 1;
@@ -47,11 +47,12 @@ pub(super) fn reply(env: &LocalEnv<'_>, client: &ClientState, args: &Args, out: 
     }
 }
 
-/// READONLY, READWRITE, ASKING: without effect where one node owns every slot.
+/// READONLY and READWRITE choose where reads go; ASKING is without effect where one node owns every slot.
 pub(super) fn mode(client: &mut ClientState, args: &Args, out: &mut Vec<u8>) {
-    let is = |name: &str| args.at(0).eq_ignore_ascii_case(name.as_bytes());
-    if !is("ASKING") {
-        client.settings.read_only = is("READONLY");
+    match args.at(0).to_ascii_lowercase().as_slice() {
+        b"readonly" => client.settings.reads = ReadChoice::ReadOnly,
+        b"readwrite" => client.settings.reads = ReadChoice::ReadWrite,
+        _ => {}
     }
     encode::simple(out, "OK");
 }

@@ -5,13 +5,13 @@ use super::{After, LocalEnv, SYNTAX_ERROR, docs, glob};
 use crate::command::data::{Begin, Find, KeySpec};
 use crate::command::keys::{KeyError, keys_with_use};
 use crate::command::{Command, CommandTable, LearnedTable, Lookup};
+use crate::error::ProxyError;
 use crate::protocol::encode;
 use crate::protocol::request::Args;
 use crate::session::state::Resp;
 
 /// Names one COMMAND INFO or COMMAND DOCS may ask for: each name can make a reply a hundred times its size.
 pub(super) const NAMES_MAX: usize = 4096;
-pub(super) const TOO_MANY_NAMES: &str = "ERR slotway: at most 4096 command names in one request";
 
 /// All commands there are, built in and learned.
 #[derive(Clone, Copy)]
@@ -52,9 +52,9 @@ pub(super) fn reply(env: &LocalEnv<'_>, resp: Resp, args: &Args, out: &mut Vec<u
     } else if is("COUNT") {
         encode::integer(out, catalog.top_level().count() as i64);
     } else if is("INFO") {
-        info(catalog, resp, args, out);
+        return info(catalog, resp, args, out);
     } else if is("DOCS") {
-        docs::reply(catalog, resp, args, out);
+        return docs::reply(catalog, resp, args, out);
     } else if is("LIST") {
         list(catalog, args, out);
     } else if is("GETKEYS") {
@@ -71,10 +71,10 @@ fn all(catalog: Catalog<'_>, resp: Resp, out: &mut Vec<u8>) {
     catalog.top_level().for_each(|command| entry(catalog, command, resp, out));
 }
 
-fn info(catalog: Catalog<'_>, resp: Resp, args: &Args, out: &mut Vec<u8>) {
+fn info(catalog: Catalog<'_>, resp: Resp, args: &Args, out: &mut Vec<u8>) -> After {
     match args.len() - 2 {
         0 => all(catalog, resp, out),
-        count if count > NAMES_MAX => encode::error(out, TOO_MANY_NAMES),
+        count if count > NAMES_MAX => return After::Error(ProxyError::TooManyNames),
         count => {
             encode::array(out, count);
             for name in args.iter().skip(2) {
@@ -85,6 +85,7 @@ fn info(catalog: Catalog<'_>, resp: Resp, args: &Args, out: &mut Vec<u8>) {
             }
         }
     }
+    After::Continue
 }
 
 fn entry(catalog: Catalog<'_>, command: &Command, resp: Resp, out: &mut Vec<u8>) {
@@ -193,18 +194,26 @@ fn list(catalog: Catalog<'_>, args: &Args, out: &mut Vec<u8>) {
     names.iter().for_each(|name| encode::bulk(out, name));
 }
 
+/// True for GETKEYS of a learned command, which any node can answer and nobody else.
+pub fn asks_node(env: &LocalEnv<'_>, args: &Args) -> bool {
+    let inner = Args::new(args.frame(), args.spans().get(2..).unwrap_or_default());
+    let is = |word: &str| args.at(1).eq_ignore_ascii_case(word.as_bytes());
+    match env.table.lookup(&inner) {
+        _ if !is("GETKEYS") && !is("GETKEYSANDFLAGS") => false,
+        Lookup::Found(_) => false,
+        missing => matches!(env.learned.lookup(missing, &inner), Lookup::Found(_)),
+    }
+}
+
 /// GETKEYS; with `flags` in that version GETKEYSANDFLAGS.
 fn keys(env: &LocalEnv<'_>, flags: Option<Resp>, args: &Args, out: &mut Vec<u8>) -> After {
     let inner = Args::new(args.frame(), args.spans().get(2..).unwrap_or_default());
-    let command = match env.table.lookup(&inner) {
-        Lookup::Found(command) => command,
-        missing => {
-            if let Lookup::Found(_) = env.learned.lookup(missing, &inner) {
-                return After::AskNode;
-            }
-            encode::error(out, "ERR Invalid command specified");
-            return After::Continue;
-        }
+    if asks_node(env, args) {
+        return After::AskNode;
+    }
+    let Lookup::Found(command) = env.table.lookup(&inner) else {
+        encode::error(out, "ERR Invalid command specified");
+        return After::Continue;
     };
     let keys = match keys_with_use(command, &inner) {
         Ok(keys) => keys,

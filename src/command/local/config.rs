@@ -11,7 +11,6 @@ use crate::session::state::Resp;
 
 /// Names and patterns one CONFIG GET may have; there are no more settings than that twice over.
 const PATTERNS_MAX: usize = 512;
-const TOO_MANY: &str = "ERR slotway: at most 512 names and patterns in one CONFIG GET";
 
 /// Names and values one primary told for one name or pattern.
 pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
@@ -125,8 +124,8 @@ pub fn reply(
 ) -> Option<ProxyError> {
     let patterns = patterns(args);
     if patterns.len() > PATTERNS_MAX {
-        encode::error(out, TOO_MANY);
-        return None;
+        encode::error(out, ProxyError::TooManySettings.text());
+        return Some(ProxyError::TooManySettings);
     }
     let mut found = Found::default();
     for (index, pattern) in patterns.into_iter().enumerate() {

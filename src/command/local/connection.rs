@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::{After, LocalEnv, integer};
 use crate::protocol::encode;
 use crate::protocol::request::Args;
-use crate::session::state::{ClientState, Resp, SessionMode};
+use crate::session::state::{ClientState, ReadChoice, Resp, SessionMode};
 
 /// PING, by a proxy or server that is not busy.
 pub fn ping(args: &Args, out: &mut Vec<u8>) {
@@ -30,7 +30,7 @@ pub(super) fn quit(out: &mut Vec<u8>) -> After {
 pub(super) fn reset(env: &LocalEnv<'_>, client: &mut ClientState, out: &mut Vec<u8>) {
     client.mode = SessionMode::Normal;
     client.resp = Resp::V2;
-    client.settings.read_only = false;
+    client.settings.reads = ReadChoice::Usual;
     client.settings.no_touch = false;
     client.authenticated = env.password.is_none();
     if let Some(names) = &mut client.names {

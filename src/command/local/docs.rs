@@ -1,16 +1,18 @@
 //! COMMAND DOCS.
 
-use super::commands::{Catalog, NAMES_MAX, TOO_MANY_NAMES, words};
+use super::After;
+use super::commands::{Catalog, NAMES_MAX, words};
 use crate::command::Command;
 use crate::command::data::{self, Argument, Docs};
+use crate::error::ProxyError;
 use crate::protocol::encode;
 use crate::protocol::request::Args;
 use crate::session::state::Resp;
 
 /// Documentation of the commands named, or of all; names it does not know are left out.
-pub(super) fn reply(catalog: Catalog<'_>, resp: Resp, args: &Args, out: &mut Vec<u8>) {
+pub(super) fn reply(catalog: Catalog<'_>, resp: Resp, args: &Args, out: &mut Vec<u8>) -> After {
     if args.len() - 2 > NAMES_MAX {
-        return encode::error(out, TOO_MANY_NAMES);
+        return After::Error(ProxyError::TooManyNames);
     }
     let commands: Vec<&Command> = match args.len() {
         2 => catalog.top_level().collect(),
@@ -20,6 +22,7 @@ pub(super) fn reply(catalog: Catalog<'_>, resp: Resp, args: &Args, out: &mut Vec
         commands.into_iter().filter_map(|command| Some((command, docs_of(catalog, command)?))).collect();
     encode::map(out, resp, known.len());
     known.iter().for_each(|(command, docs)| entry(catalog, command, docs, resp, out));
+    After::Continue
 }
 
 fn docs_of<'a>(catalog: Catalog<'a>, command: &Command) -> Option<&'a Docs> {

@@ -3,7 +3,7 @@
 
 /// Whether the whole of `text` matches in any letter case. Takes at most pattern × text steps, whatever the
 /// pattern.
-pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     matches_as::<true>(pattern, text)
 }
 

@@ -25,6 +25,7 @@ pub mod settings;
 pub use client::{ClientsRequest, PauseMode, Unblock};
 pub use client_filter::{ClientFilter, ClientKind, KillFilter};
 pub use client_list::{ClientIo, client_line};
+pub use commands::asks_node;
 pub use connection::ping;
 pub use info::reply as inform;
 pub use info_nodes::NodesInfo;
@@ -33,6 +34,8 @@ use std::time::Instant;
 
 use super::{CommandTable, LearnedTable, LocalCommand};
 use crate::config::Config;
+use crate::error::ProxyError;
+use crate::protocol::encode;
 use crate::protocol::request::Args;
 use crate::session::state::{ClientState, Replies};
 use crate::telemetry::snapshot::Traffic;
@@ -124,6 +127,8 @@ pub enum After {
     AskNode,
     /// Nothing is written yet: ask all workers.
     Clients(ClientsRequest),
+    /// Nothing is written: this error of slotway's own.
+    Error(ProxyError),
     /// CLIENT REPLY: from this reply on, only those that are wanted.
     Replies(Replies),
     /// RESET: whatever the session itself has switched on is over.
@@ -151,7 +156,7 @@ pub fn reply(
         LocalCommand::Select => connection::select(args, out),
         LocalCommand::Role => connection::role(out),
         LocalCommand::Time => connection::time(out),
-        LocalCommand::Hello => auth::hello(env, client, args, out),
+        LocalCommand::Hello => return auth::hello(env, client, args, out),
         LocalCommand::Auth => auth::auth(env, client, args, out),
         LocalCommand::Command => return commands::reply(env, client.resp, args, out),
         LocalCommand::Client => return client::reply(client, args, out),
@@ -163,13 +168,41 @@ pub fn reply(
         LocalCommand::Config => {
             let _no_primary_disagrees = config::reply(env, client.resp, args, config::Heard::Told(&[]), out);
         }
-        LocalCommand::Acl => acl::reply(env.table, args, out),
+        LocalCommand::Acl => return acl::reply(env.table, args, out),
         LocalCommand::Help => help::reply(env.table, args, out),
     }
     After::Continue
 }
 
 // === shared by the commands ===
+
+/// Why a local command is answered with an error.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// In Redis' words.
+    Redis(String),
+    /// One of slotway's own.
+    Ours(ProxyError),
+}
+
+impl<T: Into<String>> From<T> for Trouble {
+    fn from(text: T) -> Self {
+        Self::Redis(text.into())
+    }
+}
+
+impl Trouble {
+    /// Answers with it.
+    fn answer(self, out: &mut Vec<u8>) -> After {
+        match self {
+            Self::Redis(text) => {
+                encode::error(out, text);
+                After::Continue
+            }
+            Self::Ours(error) => After::Error(error),
+        }
+    }
+}
 
 /// The only user there is.
 const USER: &[u8] = b"default";

@@ -1,0 +1,291 @@
+//! Requests of sessions whose reads may go to replicas: which node a read goes to, and what a write waits for.
+//! Nobody else's requests come here. A replica that cannot answer costs its read a way more, never a wrong or a
+//! lost reply: what it sends away goes to the primary, or, with `replica-only`, to another replica.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::lane::{Lane, LaneKey};
+use super::send::Way;
+use super::ticket::{Aim, Errand, NO_SLOT, Parcel};
+use crate::config::ReadFrom;
+use crate::error::ProxyError;
+use crate::session::SessionInner;
+use crate::session::state::Resp;
+use crate::telemetry::{CommandClass, ReadRole};
+use crate::topology::node::{Node, NodeId};
+use crate::worker::WorkerContext;
+
+/// A lane to a replica that is doubted is given up when it owes a reply for so long, in microseconds.
+const LATE: u64 = 1_000_000;
+/// A node is as near as the nearest if it takes at most a quarter and this many microseconds longer to answer.
+const AS_NEAR: u32 = 200;
+
+/// Where a read goes.
+enum Choice {
+    /// Over this lane to a replica.
+    Replica(Rc<Lane>),
+    /// To the primary, for this reason.
+    Primary(ReadRole),
+    /// To a replica whose lane is being made.
+    Later,
+    /// Nowhere: it must be a replica, and none is usable.
+    Nowhere,
+}
+
+/// A node that may be read from.
+struct Candidate<'a> {
+    node: &'a Node,
+    is_primary: bool,
+}
+
+impl WorkerContext {
+    /// As `send_new`, for a session whose reads may go to replicas.
+    #[cold]
+    pub(super) fn send_choosing(
+        self: &Rc<Self>,
+        inner: &mut SessionInner,
+        errand: Errand,
+        shared: Option<&Bytes>,
+        len: usize,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let bytes = |fill: &mut dyn FnMut(&mut Vec<u8>)| {
+            shared.cloned().unwrap_or_else(|| {
+                let mut bytes = Vec::with_capacity(len);
+                fill(&mut bytes);
+                bytes.into()
+            })
+        };
+        let mut fill = Some(fill);
+        let mut once = |run: &mut Vec<u8>| {
+            if let Some(fill) = fill.take() {
+                fill(run);
+            }
+        };
+        if !errand.command.is_read_only() {
+            if inner.must_wait_for_reads(&errand) {
+                let session = Rc::clone(&errand.session);
+                let parcel = Parcel { errand, bytes: bytes(&mut once), aim: Aim::Table };
+                inner.hold(parcel, self.clock.now(), self);
+                return self.advance_later(&session);
+            }
+            return self.send_to_owner(inner, errand, shared, len, once);
+        }
+        if !self.may_read_elsewhere(inner, &errand) {
+            return self.send_to_owner(inner, errand, shared, len, once);
+        }
+        match self.choose(inner, &errand) {
+            Choice::Primary(role) => {
+                self.counters.read_from(role);
+                self.send_to_owner(inner, errand, shared, len, once);
+            }
+            Choice::Replica(lane) => {
+                self.counters.read_from(ReadRole::Replica);
+                self.goes_away(inner, &errand);
+                if errand.command.class == CommandClass::Script {
+                    let request = bytes(&mut once);
+                    self.load_scripts_of(&lane, &errand, &request);
+                    return self.send_over(inner, &lane, errand, Some(&request), (len, |_: &mut Vec<u8>| {}));
+                }
+                self.send_over(inner, &lane, errand, shared, (len, once));
+            }
+            Choice::Later => {
+                self.counters.read_from(ReadRole::Replica);
+                self.goes_away(inner, &errand);
+                self.park_new(inner, Parcel { errand, bytes: bytes(&mut once), aim: Aim::Replica });
+            }
+            Choice::Nowhere => {
+                let session = Rc::clone(&errand.session);
+                inner.fail(&session, &errand, ProxyError::NoReplica);
+            }
+        }
+    }
+
+    fn send_over(
+        &self,
+        inner: &mut SessionInner,
+        lane: &Rc<Lane>,
+        errand: Errand,
+        shared: Option<&Bytes>,
+        (len, fill): (usize, impl FnOnce(&mut Vec<u8>)),
+    ) {
+        if let Err(errand) = lane.send(self, errand, len, shared, fill) {
+            let session = Rc::clone(&errand.session);
+            inner.fail(&session, &errand, ProxyError::NodeQueueFull);
+        }
+    }
+
+    fn goes_away(&self, inner: &mut SessionInner, errand: &Errand) {
+        if let Some(reads) = &mut inner.reads {
+            reads.goes_away(errand.slot);
+        }
+    }
+
+    /// A large read, which goes alone; the aim for it, where that is a replica.
+    pub(super) fn aim_of_large(&self, inner: &mut SessionInner, errand: &Errand) -> Option<Aim> {
+        let mode = errand.session.read_from.get();
+        if mode == ReadFrom::Primary {
+            return None;
+        }
+        if !errand.command.is_read_only() {
+            inner.must_wait_for_reads(errand);
+            return None;
+        }
+        (mode == ReadFrom::ReplicaOnly && self.may_read_elsewhere(inner, errand)).then_some(Aim::Replica)
+    }
+
+    /// True for a read that a replica can answer and whose session does not need the primary's word: what WATCH is
+    /// about to guard, and what a node tracks, is read where it is written.
+    fn may_read_elsewhere(&self, inner: &SessionInner, errand: &Errand) -> bool {
+        errand.command.reads_at_replicas
+            && errand.slot != NO_SLOT
+            && errand.session.lane_set.get() == 0
+            && inner.watch.is_none()
+            && errand.before == 0
+    }
+
+    fn choose(self: &Rc<Self>, inner: &mut SessionInner, errand: &Errand) -> Choice {
+        let (mode, resp) = (errand.session.read_from.get(), errand.resp);
+        if mode == ReadFrom::PreferPrimary && self.primary_is_fine(errand.slot, resp) {
+            return Choice::Primary(ReadRole::Primary);
+        }
+        let floor = match inner.read_floor(errand, self.clock.process_ms()) {
+            _ if mode == ReadFrom::ReplicaOnly => 0,
+            Some(floor) => floor,
+            None => return Choice::Primary(ReadRole::OwnWrite),
+        };
+        let with_primary = mode == ReadFrom::Nearest;
+        match self.pick(errand, floor, with_primary) {
+            Pick::Replica(way) => match way {
+                Way::Open(lane) => Choice::Replica(lane),
+                _ if mode == ReadFrom::ReplicaOnly => Choice::Later,
+                _ => Choice::Primary(ReadRole::Connecting),
+            },
+            Pick::Primary => Choice::Primary(ReadRole::Primary),
+            Pick::Nobody if mode == ReadFrom::ReplicaOnly => Choice::Nowhere,
+            Pick::Nobody if floor > 0 && !matches!(self.pick(errand, 0, false), Pick::Nobody) => {
+                Choice::Primary(ReadRole::OwnWrite)
+            }
+            Pick::Nobody => Choice::Primary(ReadRole::Unusable),
+        }
+    }
+
+    /// The way of a request that must go to a replica.
+    pub(super) fn replica_way(self: &Rc<Self>, errand: &Errand) -> Way {
+        match self.pick(errand, 0, false) {
+            Pick::Replica(way) => way,
+            Pick::Primary | Pick::Nobody => Way::NoReplica,
+        }
+    }
+
+    /// Where a read that came back from a replica goes.
+    pub fn aim_again(&self, lane: &Lane, errand: &Errand) -> Aim {
+        match errand.session.read_from.get() {
+            ReadFrom::ReplicaOnly if lane.key.read_only => Aim::Replica,
+            _ => Aim::Table,
+        }
+    }
+
+    /// Where a learned command goes when a node has told its keys: a read to a replica only if it must not go
+    /// elsewhere.
+    pub fn aim_of_told(&self, errand: &Errand) -> Aim {
+        let only =
+            errand.session.read_from.get() == ReadFrom::ReplicaOnly && errand.session.lane_set.get() == 0;
+        if only && errand.command.reads_at_replicas && errand.slot != NO_SLOT {
+            Aim::Replica
+        } else {
+            Aim::Table
+        }
+    }
+
+    /// False while the primary of `slot` is known not to be reachable.
+    fn primary_is_fine(&self, slot: u16, resp: Resp) -> bool {
+        let table = self.table.borrow();
+        let Some(node) = table.primary(slot) else { return false };
+        let lanes = self.lanes.borrow();
+        let tried = lanes.get(node, resp);
+        table.node(node).is_some_and(|node| node.is_up())
+            && tried.is_none_or(|lane| lane.is_ready() || lane.down_since.get() == 0)
+    }
+
+    /// The node to read `errand`'s slot at: a replica that is proven to have its primary's data as of `floor` (and
+    /// of no longer ago than `replica-max-lag`), or the primary, where that takes part. Of those equally good each
+    /// client has its own, and stays with it.
+    fn pick(self: &Rc<Self>, errand: &Errand, floor: u64, with_primary: bool) -> Pick {
+        let table = self.table.borrow();
+        let oldest = self.clock.process_ms().saturating_sub(self.limits.replica_lag_ms).max(floor);
+        let replicas = table.replicas(errand.slot).iter().filter_map(|id| table.node(*id));
+        let replicas = replicas.filter(|node| node.is_up() && node.as_of().is_some_and(|at| at >= oldest));
+        let replicas = replicas.map(|node| Candidate { node, is_primary: false });
+        let primary = table.primary(errand.slot).filter(|_| with_primary).and_then(|id| table.node(id));
+        let primary = primary.filter(|node| node.is_up()).map(|node| Candidate { node, is_primary: true });
+        let mut candidates: SmallVec<[Candidate<'_>; 4]> = replicas.chain(primary).collect();
+        keep_best(&mut candidates, with_primary);
+        let ids: SmallVec<[(NodeId, bool); 4]> =
+            candidates.iter().map(|candidate| (candidate.node.id, candidate.is_primary)).collect();
+        drop(candidates);
+        drop(table);
+        let start = errand.session.id as usize % ids.len().max(1);
+        let mut coming = None;
+        for (node, is_primary) in ids.iter().cycle().skip(start).take(ids.len()) {
+            if *is_primary {
+                return Pick::Primary;
+            }
+            let Some(lane) = self.reading_lane(*node, errand.resp) else { continue };
+            match self.way_by(lane) {
+                Way::Open(lane) => return Pick::Replica(Way::Open(lane)),
+                // It was tried, and did not come about.
+                Way::Unreachable(since) if since > 0 => {}
+                way => coming = Some(way),
+            }
+        }
+        coming.map_or(Pick::Nobody, Pick::Replica)
+    }
+
+    /// The lane for reads at a replica, made when there is none.
+    fn reading_lane(&self, node: NodeId, resp: Resp) -> Option<Rc<Lane>> {
+        if let Some(lane) = self.lanes.borrow().reading(node, resp) {
+            return Some(Rc::clone(lane));
+        }
+        let known = self.table.borrow().node(node).cloned()?;
+        Some(self.lanes.borrow_mut().add(LaneKey::reading(node, resp), known))
+    }
+
+    /// Gives up lanes to replicas that are late and doubted: what they owe is read elsewhere. Once per tick.
+    pub fn give_up_late_replicas(&self) {
+        let now = self.clock.now();
+        for lane in self.lanes.borrow().iter().filter(|lane| lane.key.read_only) {
+            let late = || {
+                let inner = lane.inner();
+                inner.tickets.front().is_some_and(|ticket| now.saturating_sub(ticket.queued) >= LATE)
+            };
+            if lane.is_ready() && lane.node.as_of().is_none() && late() {
+                lane.condemn("the replica does not answer");
+            }
+        }
+    }
+}
+
+/// What came of looking for a node to read from.
+enum Pick {
+    /// A replica, with its lane or what is in the way of it.
+    Replica(Way),
+    Primary,
+    Nobody,
+}
+
+/// Leaves the candidates in our own zone, if there are any; and where the nearest is asked for and zones do not
+/// tell, those that answer about as soon as the soonest.
+fn keep_best(candidates: &mut SmallVec<[Candidate<'_>; 4]>, nearest: bool) {
+    let any_near = candidates.iter().any(|candidate| candidate.node.is_near());
+    if any_near {
+        candidates.retain(|candidate| candidate.node.is_near());
+    } else if nearest {
+        let soonest = candidates.iter().map(|candidate| candidate.node.distance()).min().unwrap_or(0);
+        let bound = soonest.saturating_add(soonest / 4).saturating_add(AS_NEAR);
+        candidates.retain(|candidate| candidate.node.distance() <= bound);
+    }
+}

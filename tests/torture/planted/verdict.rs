@@ -1,0 +1,80 @@
+//! Excuses: only the right fault, at the right time, for the right shard.
+
+use crate::torture::check::verdict::{Window, judge};
+use crate::torture::check::{Excuse, Kind, Slots, Span, Suspicion};
+
+fn suspicion(kind: Kind, slot: u16, span: (u64, u64), excuse: Excuse) -> Suspicion {
+    let text = String::new();
+    Suspicion { kind, slots: Slots::one(slot), span: Span::new(span.0, span.1), excuse, text }
+}
+
+/// Hits slots 0 to 99 from 100 to 200; requests in flight until 150 may have been cut off.
+fn kill() -> Window {
+    let broken = Some(Span::new(110, 150));
+    Window { span: Span::new(100, 200), slots: vec![(0, 99)], lossy: true, busy: false, broken }
+}
+
+/// The same, but a fault that nobody may notice.
+fn failover() -> Window {
+    Window { lossy: false, broken: None, ..kill() }
+}
+
+fn is_violation(suspicion: Suspicion, window: Window) -> bool {
+    !judge(&[suspicion], &[window]).is_empty()
+}
+
+#[test]
+fn a_loss_needs_a_failover_without_help_at_the_moment_of_the_write() {
+    let lost = |slot, span| suspicion(Kind::Lost, slot, span, Excuse::Loss);
+    assert!(!is_violation(lost(5, (120, 130)), kill()));
+    assert!(is_violation(lost(5, (120, 130)), failover()), "a planned failover loses nothing");
+    assert!(is_violation(lost(500, (120, 130)), kill()), "another shard");
+    assert!(is_violation(lost(5, (90, 130)), kill()), "a write from before");
+    assert!(is_violation(lost(5, (190, 210)), kill()), "a write from after");
+}
+
+#[test]
+fn one_of_several_losses_is_enough_for_a_count() {
+    let count = |all: &[(u16, u64)]| suspicion(Kind::Stale, 5, (300, 310), Excuse::LossOfOne(all.to_vec()));
+    assert!(!is_violation(count(&[(500, 120), (5, 130)]), kill()));
+    assert!(is_violation(count(&[(500, 120), (5, 90)]), kill()));
+    assert!(is_violation(count(&[(5, 130)]), failover()));
+}
+
+#[test]
+fn an_error_needs_a_broken_connection_of_its_shard() {
+    let error = |slot, span| suspicion(Kind::Error, slot, span, Excuse::Broken);
+    assert!(!is_violation(error(5, (90, 120)), kill()), "in flight when it broke");
+    assert!(is_violation(error(5, (160, 170)), kill()), "nothing was broken any more");
+    assert!(is_violation(error(500, (120, 130)), kill()), "another shard");
+    assert!(is_violation(error(5, (120, 130)), failover()), "nobody notices a planned failover");
+    let everywhere = Suspicion { slots: Slots::All, ..error(0, (120, 130)) };
+    assert!(!is_violation(everywhere, kill()), "a command for all shards has a part in each");
+}
+
+#[test]
+fn busy_needs_a_script_at_that_node() {
+    let busy = |slot| suspicion(Kind::Error, slot, (120, 130), Excuse::Busy);
+    let script = || Window { busy: true, ..failover() };
+    assert!(!is_violation(busy(5), script()));
+    assert!(is_violation(busy(500), script()), "another shard");
+    assert!(is_violation(busy(5), kill()));
+}
+
+#[test]
+fn what_nothing_excuses_is_never_excused() {
+    for kind in [
+        Kind::WrongReply,
+        Kind::Twice,
+        Kind::Order,
+        Kind::FromNowhere,
+        Kind::Untrue,
+        Kind::NotInAof,
+        Kind::Redirect,
+        Kind::Silent,
+        Kind::Stuck,
+        Kind::StaleCache,
+    ] {
+        assert!(is_violation(suspicion(kind, 5, (120, 130), Excuse::None), kill()), "{kind:?}");
+    }
+}
