@@ -87,7 +87,7 @@ proxy_errors! {
     NotInTransaction, "not_in_transaction", No, "ERR slotway: not inside a transaction",
         "A command that no single node can do was sent between MULTI and EXEC; its name and the reason follow, as in the table of them.";
     KeysUnknown, "keys_unknown", No, "ERR slotway: the keys of this command cannot be told, so no shard can be chosen; it was not executed",
-        "A command learned from the cluster names no key, or neither its key specifications nor COMMAND GETKEYS at a node tell which arguments are keys, or the request is too large to ask (`dedicated-request-bytes`).";
+        "A command learned from the cluster names no key, or neither its key specifications nor COMMAND GETKEYS at a node tell which arguments are keys, or the request is too large to ask (`dedicated-request-bytes`). Inside a transaction no node is asked.";
     SettingsDiffer, "settings_differ", No, "ERR slotway: the primaries do not have the same value of this setting",
         "CONFIG GET of a setting by its name; its names follow. Where a pattern asks for it, it is left out. CONFIG SET makes it the same everywhere.";
     SubscriptionsFull, "subscriptions_full", No, "ERR slotway: too many subscriptions (client-subscriptions or worker-subscriptions)",
@@ -99,7 +99,7 @@ proxy_errors! {
     TooManyNames, "too_many_names", No, "ERR slotway: at most 4096 command names in one request",
         "COMMAND INFO or COMMAND DOCS of more: each name can make a reply a hundred times its size.";
     TooManySettings, "too_many_settings", No, "ERR slotway: at most 512 names and patterns in one CONFIG GET",
-        "CONFIG GET of more; there are not half as many settings.";
+        "CONFIG GET of more: each pattern is asked for by itself.";
     NoRandomNumbers, "no_random_numbers", No, "ERR slotway: the operating system gives no random numbers",
         "ACL GENPASS where `/dev/urandom` cannot be read.";
     NoAuth, "no_auth", No, "NOAUTH Authentication required.",

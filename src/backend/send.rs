@@ -275,7 +275,9 @@ impl WorkerContext {
             return Err((parcel.errand, self.no_owner_error()));
         }
         let mut room = self.waiting.borrow_mut();
-        if !room.has_room(parcel.bytes.len(), self.limits.waiting_requests, self.limits.waiting_bytes) {
+        // A split request counts with its first part: refused are whole requests.
+        let requests = if parcel.errand.part == 0 { self.limits.waiting_requests } else { usize::MAX };
+        if !room.has_room(parcel.bytes.len(), requests, self.limits.waiting_bytes) {
             let in_doubt = parcel.is_in_doubt();
             return Err((
                 parcel.errand,

@@ -148,7 +148,7 @@ config_keys! {
             "Longest time from a request's arrival to its reply; then the client gets an error and the connections stay.";
         owner_wait: Duration = secs(20), Any, "owner-wait",
             "How long a request waits for its slot to get a reachable owner, as during a failover. 0 fails at once.";
-        owner_wait_requests: usize = 10_000, Any, "owner-wait-requests", "Requests of one worker that may wait for an owner.";
+        owner_wait_requests: usize = 10_000, Any, "owner-wait-requests", "Requests of one worker that may wait for an owner; those of a split one count with its first part.";
         owner_wait_bytes: u64 = 64 * MIB, Any, "owner-wait-bytes", "Bytes of the requests of one worker that wait for an owner.";
         tryagain_wait: Duration = secs(5), Any, "tryagain-wait",
             "How long a command over several keys of a migrating slot is repeated before the client gets TRYAGAIN.";

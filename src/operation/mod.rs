@@ -37,7 +37,7 @@ pub mod monitor;
 pub mod ping;
 mod scan;
 mod scripts;
-pub mod seek;
+mod seek;
 mod settings;
 mod slot_keys;
 mod survey;

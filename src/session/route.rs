@@ -14,6 +14,10 @@ use crate::reply::merge::Merge;
 use crate::router::slot::KeySlots;
 use crate::router::split::{PartBytes, Split, split as split_keys};
 use crate::telemetry::CommandClass;
+use crate::worker::outgoing::LARGE;
+
+/// Parts of a large request that wait for connections of their own at once, at most: `owner-wait-requests` has room.
+const ALONE_MAX: usize = 256;
 
 /// Sends a request on as it is, if all its keys share a slot.
 #[inline]
@@ -121,13 +125,17 @@ pub fn split(
     let merge = Merge::new(kind, Rc::clone(&plan), !command.is_read_only(), worker.limits.merge_reply_bytes);
     let seq = inner.expect(session, command, NO_SLOT, CellState::Merging(Box::new(merge)));
     let name = crate::router::split::name(args);
-    let alone = frame.bytes.len() >= worker.limits.dedicated_request && session.lane_set.get() == 0;
+    let part_len = |part| PartBytes::new(*args, name, &plan, part, step).len();
+    // Many parts are small beside the whole, and would fill the waiting room: they take the shared lanes.
+    let alone = frame.bytes.len() >= worker.limits.dedicated_request
+        && session.lane_set.get() == 0
+        && (0..plan.parts().len()).filter(|&part| part_len(part) >= LARGE).count() <= ALONE_MAX;
     let mut large = Vec::new();
     for (part, part_plan) in plan.parts().iter().enumerate() {
         let errand = Errand::new(session, seq, NO_SLOT, command, inner.client.resp);
         let errand = errand.part(part as u16, part_plan.slot);
         let bytes = PartBytes::new(*args, name, &plan, part, step);
-        if alone {
+        if alone && bytes.len() >= LARGE {
             let mut whole = Vec::with_capacity(bytes.len());
             bytes.write(&mut whole);
             large.push((errand, whole.into()));

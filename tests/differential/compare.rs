@@ -88,6 +88,11 @@ const RULES: &[(&str, Rule)] = &[
 const FOREIGN_KEY: &str = "ERR Script attempted to access a non local key in a cluster node";
 const LONG_NAME: &str = "ERR slotway: names longer than 4096 bytes";
 
+/// The same of a function, or of a script with flags, where the node has both keys.
+const FOREIGN_SLOT: &str = "ERR Script attempted to access keys that do not hash to the same slot";
+/// What slotway says of a setting that primaries do not agree on.
+const DIFFERENT: &str = "ERR slotway: the primaries do not have the same value of this setting";
+
 /// How far a documented difference of `name` may go; every such command has its own line here.
 fn difference(name: &str, args: &[Vec<u8>], usual: Rule) -> Option<Rule> {
     let refused = |texts: &'static [&'static str]| Rule::Refused(texts, Box::new(usual));
@@ -106,12 +111,14 @@ fn difference(name: &str, args: &[Vec<u8>], usual: Rule) -> Option<Rule> {
             "ERR GET option of SORT denied in Cluster mode.",
         ]),
         "evalsha" | "evalsha_ro" => Rule::Known(Box::new(refused(&[FOREIGN_KEY]))),
-        "eval" | "eval_ro" | "fcall" | "fcall_ro" => refused(&[FOREIGN_KEY]),
+        "eval" | "eval_ro" => refused(&[FOREIGN_KEY]),
+        "fcall" | "fcall_ro" => refused(&[FOREIGN_KEY, FOREIGN_SLOT]),
         "command|count" => Rule::Near(10),
         "command" | "command|info" | "command|list" | "acl|cat" => Rule::Shaped(Shape::Contains),
         "client|info" | "client|list" => Rule::Shaped(Shape::Fields),
         "client|kill" => Rule::Shaped(Shape::Killed),
-        "config|get" => Rule::Shaped(Shape::Settings),
+        "config|get" => Rule::Refused(&[DIFFERENT], Box::new(Rule::Shaped(Shape::Settings))),
+        "config|set" => refused(&["ERR slotway: 'config set "]),
         "slowlog|get" => Rule::Shaped(Shape::SlowLog),
         "latency|reset" => Rule::Near(i64::MAX),
         "latency|doctor" | "latency|graph" | "memory|doctor" | "memory|malloc-stats" => Rule::Kind,

@@ -158,6 +158,17 @@ fn exec_is_null_when_the_watched_slot_went_to_another_node() {
         assert_eq!(replies, ["+OK\r\n", "+QUEUED\r\n", null]);
     }
     assert!(fake.seen_named("EXEC").is_empty());
+    // The connection that watched is gone, and what it would have noticed with it.
+    let mut client = proxy.client();
+    assert_eq!(text(&client.raw(&cmd!["WATCH", key])), "+OK\r\n");
+    let owner = fake.owner(SLOT);
+    fake.disconnect(owner);
+    // The end of the connection has arrived when the same worker has been elsewhere and back.
+    let elsewhere = key_in(fake_slot_of(&fake, (owner + 1) % 3), "k");
+    (0..2).for_each(|_| drop(client.ok(&cmd!["GET", elsewhere])));
+    let replies = all_at_once(&mut client, &multi(&[cmd!["SET", key, "v"]]));
+    assert_eq!(replies, ["+OK\r\n", "+QUEUED\r\n", "*-1\r\n"]);
+    assert!(fake.seen_named("EXEC").is_empty());
 }
 
 /// Between MULTI and EXEC the slot has moved: the node says so when a command is queued, or at EXEC.

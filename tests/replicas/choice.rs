@@ -162,8 +162,8 @@ fn a_slot_that_has_gone_is_noticed_without_a_request() {
     let key = key_in(5, "k");
     wait_reader(&mut proxy.client(), &key, 2);
     cluster.change_map(|map| map.assign(5, 1));
-    wait_reader(&mut proxy.client(), &key, 1);
     proxy.wait_metric("slotway_topology_refreshes_total", &["moving"], |count| count >= 1.0);
+    wait_reader(&mut proxy.client(), &key, 1);
     // When both have settled.
     wait_reader(&mut proxy.client(), &key, 3);
 }

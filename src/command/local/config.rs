@@ -124,8 +124,9 @@ pub fn reply(
 ) -> Option<ProxyError> {
     let patterns = patterns(args);
     if patterns.len() > PATTERNS_MAX {
-        encode::error(out, ProxyError::TooManySettings.text());
-        return Some(ProxyError::TooManySettings);
+        let error = ProxyError::TooManySettings;
+        encode::error(out, error.text());
+        return Some(error);
     }
     let mut found = Found::default();
     for (index, pattern) in patterns.into_iter().enumerate() {

@@ -166,7 +166,11 @@ pub fn reply(
         LocalCommand::ClusterMode => cluster::mode(client, args, out),
         LocalCommand::Config if config::wants_nodes(args) => return After::Configure,
         LocalCommand::Config => {
-            let _no_primary_disagrees = config::reply(env, client.resp, args, config::Heard::Told(&[]), out);
+            let start = out.len();
+            if let Some(error) = config::reply(env, client.resp, args, config::Heard::Told(&[]), out) {
+                out.truncate(start);
+                return After::Error(error);
+            }
         }
         LocalCommand::Acl => return acl::reply(env.table, args, out),
         LocalCommand::Help => help::reply(env.table, args, out),
