@@ -143,6 +143,22 @@ fn keys_that_belong_together_are_checked() {
 }
 
 #[test]
+fn what_is_about_sentinels_means_nothing_without_them() {
+    let keys = "sentinel-master = \"other\"\nsentinel-password = \"hush\"\n";
+    let with = |upstream: &str| load(&sources(keys, &[], &[("upstream", upstream)])).unwrap();
+    assert!(with("sentinel").warnings.is_empty());
+    for upstream in ["cluster", "standalone"] {
+        let warnings = with(upstream).warnings.join("\n");
+        assert!(
+            warnings.contains("`sentinel-master` has no effect") && warnings.contains("`sentinel-password`")
+        );
+        assert!(warnings.contains(upstream) && !warnings.contains("hush"), "{warnings}");
+    }
+    let wrong = problems("upstream = \"single\"\n", &[], &[]);
+    assert!(wrong.contains("expected cluster, sentinel or standalone"), "{wrong}");
+}
+
+#[test]
 fn secrets_come_from_files_and_are_never_shown() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::resp::{Value, frame, parse};
+use super::shared::unique;
 use super::{Stop, check, within};
 
 /// What they do.
@@ -66,9 +67,9 @@ impl Load {
         let (stop, progress) = (Stop::default(), Progress::default());
         let result = std::thread::scope(|scope| {
             let _end = stop.at_end();
-            for number in 0..self.clients {
+            for _ in 0..self.clients {
                 let (stop, progress) = (&stop, &progress);
-                scope.spawn(move || Worker::new(self, addr, number, progress).run(stop));
+                scope.spawn(move || Worker::new(self, addr, progress).run(stop));
             }
             progress.wait(20);
             let result = body(&progress);
@@ -89,14 +90,15 @@ impl Load {
 struct Worker<'a> {
     load: Load,
     addr: SocketAddr,
-    number: usize,
+    /// What its keys begin with.
+    name: String,
     progress: &'a Progress,
     client: Option<Client>,
 }
 
 impl<'a> Worker<'a> {
-    fn new(load: Load, addr: SocketAddr, number: usize, progress: &'a Progress) -> Self {
-        Self { load, addr, number, progress, client: None }
+    fn new(load: Load, addr: SocketAddr, progress: &'a Progress) -> Self {
+        Self { load, addr, name: unique("load"), progress, client: None }
     }
 
     fn run(&mut self, stop: &Stop) {
@@ -110,10 +112,10 @@ impl<'a> Worker<'a> {
 
     /// False when something was wrong: it is noted, and one fault is enough.
     fn round(&mut self, round: u64) -> bool {
-        let (n, value) = (self.number, round.to_string());
+        let (n, value) = (&self.name, round.to_string());
         // Keys of many slots, and of other ones in every round.
-        let keys: Vec<String> = (0..4).map(|i| format!("load:{n}:{}:{i}", round % 64)).collect();
-        let (single, counter, list) = (&keys[0], format!("load:{n}:count"), format!("load:{n}:list"));
+        let keys: Vec<String> = (0..4).map(|i| format!("{n}:{}:{i}", round % 64)).collect();
+        let (single, counter, list) = (&keys[0], format!("{n}:count"), format!("{n}:list"));
         let stored = || Value::Bulk(value.as_bytes().to_vec());
         let ok = || Some(Value::Simple("OK".to_owned()));
         let queued = || Some(Value::Simple("QUEUED".to_owned()));

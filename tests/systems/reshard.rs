@@ -37,8 +37,8 @@ fn system_e_manual_reshard_with_a_password() {
         Proxy::launch(&Setup { seeds, keys: vec![("upstream-password", PASSWORD)], wrapper: Vec::new() });
     proxy.wait_ready();
     let mut pods: Vec<Server> = (0..2).map(|_| Server::cluster_node(node_timeout, options)).collect();
-    let (first, new, replica) =
-        (cluster.nodes[0].addr().to_string(), pods[0].addr().to_string(), pods[1].addr().to_string());
+    let nodes: Vec<String> = cluster.nodes.iter().chain(&pods).map(|node| node.addr().to_string()).collect();
+    let (first, new, replica) = (nodes[0].clone(), nodes[6].clone(), nodes[7].clone());
     let id = pods[0].client().call(&words("CLUSTER MYID")).text();
     let owner = cluster.client(0).call(&words("CLUSTER MYID")).text();
     let move_slots = |from, to| {
@@ -46,25 +46,28 @@ fn system_e_manual_reshard_with_a_password() {
         [&what[..], &["--cluster-slots", MOVED, "--cluster-yes"]].concat()
     };
     Load::default().during(proxy.addr(), |progress| {
-        step(&first, &["add-node", &new, &first], 7);
-        step(&first, &["add-node", &replica, &first, "--cluster-slave", "--cluster-master-id", &id], 8);
+        step(&["add-node", &new, &first], &nodes[..7]);
+        step(&["add-node", &replica, &first, "--cluster-slave", "--cluster-master-id", &id], &nodes);
         progress.wait(20);
-        step(&first, &move_slots("all", &id), 8);
+        step(&move_slots("all", &id), &nodes);
         progress.wait(50);
-        step(&first, &move_slots(&id, &owner), 8);
+        step(&move_slots(&id, &owner), &nodes);
         progress.wait(50);
     });
     nodes_stop_without_forget(&cluster, &proxy, &mut pods);
 }
 
-/// One step of a scaling, and until all nodes, so many, agree on what came of it, as people wait before the next.
-fn step(first: &str, args: &[&str], nodes: usize) {
+/// One step of a scaling at the first of `nodes`, and until all of them know each other and agree on what came of it,
+/// as people wait before the next.
+fn step(args: &[&str], nodes: &[String]) {
     redis_cli(args).unwrap_or_else(|said| panic!("{said}"));
-    eventually("all nodes agree", || {
-        let said = redis_cli(&["check", first])?;
-        let known = said.lines().filter(|line| line.contains("M: ") || line.contains("S: ")).count();
-        check(known == nodes && !said.contains("[ERR]"), said)
-    });
+    for node in nodes {
+        eventually("all nodes agree", || {
+            let said = redis_cli(&["check", node])?;
+            let known = said.lines().filter(|line| line.contains("M: ") || line.contains("S: ")).count();
+            check(known == nodes.len() && !said.contains("[ERR]"), said)
+        });
+    }
 }
 
 fn nodes_stop_without_forget(cluster: &RedisCluster, proxy: &Proxy, pods: &mut [Server]) {
