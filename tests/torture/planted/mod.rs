@@ -2,6 +2,7 @@
 //! fail proves nothing. And one short run of the whole bench.
 
 mod conn;
+mod keep;
 mod models;
 mod short;
 mod verdict;

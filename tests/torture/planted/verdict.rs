@@ -2,6 +2,8 @@
 
 use crate::torture::check::verdict::{Window, judge};
 use crate::torture::check::{Excuse, Kind, Slots, Span, Suspicion};
+use crate::torture::fault::Roles;
+use crate::torture::site::Shard;
 
 fn suspicion(kind: Kind, slot: u16, span: (u64, u64), excuse: Excuse) -> Suspicion {
     let text = String::new();
@@ -59,6 +61,22 @@ fn busy_needs_a_script_at_that_node() {
     assert!(!is_violation(busy(5), script()));
     assert!(is_violation(busy(500), script()), "another shard");
     assert!(is_violation(busy(5), kill()));
+}
+
+#[test]
+fn a_failover_nobody_asked_for_is_noticed() {
+    let shards = |primaries: &[usize]| -> Vec<Shard> {
+        primaries.iter().map(|p| Shard { primary: *p, replicas: Vec::new(), slots: Vec::new() }).collect()
+    };
+    let fit = |roles: Roles, after: &[usize]| roles.fit(&shards(&[0, 1, 2]), &shards(after));
+    assert!(fit(Roles::Same, &[2, 1, 0]));
+    assert!(!fit(Roles::Same, &[0, 1, 5]));
+    assert!(fit(Roles::Instead(1, 4), &[0, 4, 2]));
+    assert!(!fit(Roles::Instead(1, 4), &[0, 1, 2]), "it failed back");
+    assert!(!fit(Roles::Instead(1, 4), &[3, 4, 2]), "another shard, too");
+    assert!(fit(Roles::Either(1, 4), &[0, 1, 2]) && fit(Roles::Either(1, 4), &[0, 4, 2]));
+    assert!(!fit(Roles::Either(1, 4), &[0, 1, 5]));
+    assert!(fit(Roles::Any, &[3, 4, 5]));
 }
 
 #[test]
