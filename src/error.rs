@@ -86,6 +86,8 @@ proxy_errors! {
         "A command that no single node can do was sent between MULTI and EXEC; its name and the reason follow, as in the table of them.";
     KeysUnknown, "keys_unknown", No, "ERR slotway: the keys of this command cannot be told, so no shard can be chosen; it was not executed",
         "A command learned from the cluster names no key, or neither its key specifications nor COMMAND GETKEYS at a node tell which arguments are keys, or the request is too large to ask (`dedicated-request-bytes`).";
+    SettingsDiffer, "settings_differ", No, "ERR slotway: the primaries do not have the same value of this setting",
+        "CONFIG GET of a setting by its name; its names follow. Where a pattern asks for it, it is left out. CONFIG SET makes it the same everywhere.";
     SubscriptionsFull, "subscriptions_full", No, "ERR slotway: too many subscriptions (client-subscriptions or worker-subscriptions)",
         "A client wants more channels and patterns than `client-subscriptions`, or all of a worker's more than `worker-subscriptions`.";
     TrackingFull, "tracking_full", No, "ERR slotway: too many clients have tracking on (tracking-clients-max)",
@@ -102,6 +104,8 @@ proxy_errors! {
         "`max-clients` connections are open.";
     OutOfMemory, "out_of_memory", No, "OOM slotway: max-memory is reached, no new work is taken",
         "The buffers of all clients and nodes together reached `max-memory`.";
+    NoCluster, "no_cluster", No, "CLUSTERDOWN slotway: cluster support is disabled at the server, and a cluster is expected (key upstream)",
+        "No table was ever loaded, `owner-wait` passed, and whoever answers at the seeds is no cluster node.";
     NotReady, "not_ready", No, "CLUSTERDOWN slotway: the cluster has not been seen yet",
         "No table was ever loaded and `owner-wait` passed.";
 }

@@ -16,5 +16,6 @@ mod faults;
 mod learned;
 mod path;
 mod scanner;
+mod systems;
 mod tidy;
 mod topology;

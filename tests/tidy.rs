@@ -123,6 +123,8 @@ fn readme_tables_equal_the_code() {
         ("errors", errors_table()),
         ("commands", slotway::command::readme::readme_table()),
         ("differences", slotway::command::readme::differences_table()),
+        ("info", slotway::command::local::info::readme_table()),
+        ("settings", slotway::command::local::settings::readme_table()),
         ("transactions", slotway::command::readme::transactions_table()),
     ] {
         let (begin, end) = (format!("<!-- generated:{name} -->\n"), format!("<!-- /generated:{name} -->"));

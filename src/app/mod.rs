@@ -73,7 +73,8 @@ async fn serve(config: Config) -> Result<(), AppError> {
     let listener = accept::bind(config.listen).map_err(|e| AppError::Listen(config.listen, e))?;
     let admin = accept::bind(config.admin_listen).map_err(|e| AppError::Listen(config.admin_listen, e))?;
     let credentials = settings::credentials(&config).map_err(AppError::Config)?;
-    let (topology, task) = TopologyTask::new(settings::topology(&config, credentials.clone()));
+    let asked = settings::topology(&config, credentials.clone()).map_err(AppError::Config)?;
+    let (topology, task) = TopologyTask::new(asked);
     tokio::task::spawn_local(task.run());
     let unix = bind_unix(&config)?;
     let (mut workers, telemetry) = start_workers(config, credentials, topology)?;

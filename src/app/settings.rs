@@ -2,20 +2,40 @@
 
 use crate::backend::handshake::Credentials;
 use crate::config::Config;
-use crate::topology::TopologyConfig;
+use crate::config::value::{Secret, Upstream};
+use crate::topology::{self, SentinelSettings, TopologyConfig};
 
 /// User and password for the nodes.
 pub fn credentials(config: &Config) -> Result<Credentials, String> {
-    let password =
-        config.upstream_password.as_ref().map(|secret| String::from_utf8(secret.expose().to_vec()));
-    let password = password.transpose().map_err(|_| "upstream-password is not UTF-8".to_owned())?;
+    let password = utf8("upstream-password", config.upstream_password.as_ref())?;
     Ok(Credentials { username: config.upstream_username.clone(), password })
 }
 
+fn utf8(name: &str, secret: Option<&Secret>) -> Result<Option<String>, String> {
+    let text = secret.map(|secret| String::from_utf8(secret.expose().to_vec()));
+    text.transpose().map_err(|_| format!("{name} is not UTF-8"))
+}
+
+fn upstream(config: &Config) -> Result<topology::Upstream, String> {
+    Ok(match config.upstream {
+        Upstream::Cluster => topology::Upstream::Cluster,
+        Upstream::Standalone => topology::Upstream::Standalone,
+        Upstream::Sentinel => {
+            let password = utf8("sentinel-password", config.sentinel_password.as_ref())?;
+            let credentials = Credentials { username: config.sentinel_username.clone(), password };
+            topology::Upstream::Sentinel(SentinelSettings {
+                master: config.sentinel_master.clone(),
+                credentials,
+            })
+        }
+    })
+}
+
 /// What the topology service needs to know.
-pub fn topology(config: &Config, credentials: Credentials) -> TopologyConfig {
-    TopologyConfig {
+pub fn topology(config: &Config, credentials: Credentials) -> Result<TopologyConfig, String> {
+    Ok(TopologyConfig {
         seeds: config.seeds.clone(),
+        upstream: upstream(config)?,
         credentials,
         client_name: config.upstream_client_name.clone(),
         connect_timeout: config.connect_timeout,
@@ -27,5 +47,5 @@ pub fn topology(config: &Config, credentials: Credentials) -> TopologyConfig {
         probe_backoff_max: config.probe_backoff_max,
         learned_max: config.learned_commands_max,
         learned_bytes: config.learned_commands_bytes,
-    }
+    })
 }

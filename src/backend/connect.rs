@@ -16,6 +16,7 @@ use super::lane::{Lane, LaneState};
 use super::reader::LaneReader;
 use super::ticket::{Aim, Parcel, lost_error};
 use crate::protocol::reply::ReplyScanner;
+use crate::router::slot::KeySlots;
 use crate::session::state::Resp;
 use crate::topology::Event;
 use crate::topology::node::{Node, NodeId};
@@ -43,6 +44,9 @@ pub enum ConnectError {
     /// Nobody wants the connection any more, or what it needs beside it could not be had.
     #[error("the connection is of no use")]
     Unwanted,
+    /// The node does not let the connection do what it is for.
+    #[error("the node refuses CLIENT TRACKING")]
+    Refused,
     /// The node did not speak RESP.
     #[error("the node sent bytes that are not RESP")]
     BadReply,
@@ -65,10 +69,11 @@ async fn run(worker: Rc<WorkerContext>, lane: Rc<Lane>) {
         let begun = Instant::now();
         // A node that takes connections only to close them is not to be dialled in a loop.
         let lasted = match connect(&worker, &lane).await {
-            Ok(transport) => {
+            Ok(transport) if worker.wants_lane(&lane) => {
                 serve(&worker, &lane, transport).await;
                 begun.elapsed() >= BACKOFF_LAST
             }
+            Ok(_) => break,
             Err(error) => {
                 note_failure(&worker, &lane, &error);
                 false
@@ -102,11 +107,17 @@ impl Drop for End {
 }
 
 fn note_failure(worker: &WorkerContext, lane: &Lane, error: &ConnectError) {
+    if lane.key.private > 0 && worker.tracker_of(lane).is_none() {
+        return;
+    }
     if lane.down_since.get() == 0 {
         lane.down_since.set(worker.clock.tick().max(1));
         tracing::warn!(node = %lane.node.addr, error = %error, "cannot connect to node");
     }
-    worker.topology.report(Event::ConnectFailed(lane.key.node));
+    // That the node does not let a client track, or us have one connection more, does not make it a bad node.
+    if !matches!(error, ConnectError::Unwanted | ConnectError::Refused) {
+        worker.topology.report(Event::ConnectFailed(lane.key.node));
+    }
 }
 
 async fn connect(worker: &Rc<WorkerContext>, lane: &Rc<Lane>) -> Result<Transport, ConnectError> {
@@ -141,12 +152,20 @@ pub(crate) async fn dial(
         crate::listener::socket::prepare(&stream)?;
         // A connection that something on the way forgot, while the node itself answers others.
         socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(worker.limits.silence))?;
-        let handshake =
-            Handshake::new(resp, &worker.limits.credentials, &worker.limits.client_name, read_only);
-        shake_hands(&mut stream, &handshake).await?;
+        shake_hands(&mut stream, &opening(worker, node, resp, read_only)).await?;
         Ok(Transport::Tcp(stream))
     };
     tokio::time::timeout(worker.limits.connect_timeout, attempt).await.map_err(|_| ConnectError::Timeout)?
+}
+
+/// What is said first. A server that is no cluster node knows no READONLY and serves reads in either role, so
+/// that it is asked for its role where it is to be the primary.
+fn opening(worker: &WorkerContext, node: &Node, resp: Resp, read_only: bool) -> Handshake {
+    let limits = &worker.limits;
+    let is_cluster = limits.key_slots == KeySlots::Hashed;
+    let handshake = Handshake::new(resp, &limits.credentials, &limits.client_name, read_only && is_cluster);
+    let is_primary = || worker.table.borrow().shards().iter().any(|shard| shard.primary == node.id);
+    if !is_cluster && !read_only && is_primary() { handshake.with_role() } else { handshake }
 }
 
 async fn shake_hands(stream: &mut TcpStream, handshake: &Handshake) -> Result<(), ConnectError> {
@@ -186,6 +205,9 @@ async fn serve(worker: &Rc<WorkerContext>, lane: &Rc<Lane>, transport: Transport
     lane.state.set(LaneState::Ready);
     let counted = Counted::new(worker, lane);
     worker.topology.report(Event::Connected(lane.key.node));
+    if lane.key.private > 0 {
+        worker.private_lane_opened(lane);
+    }
     worker.clock.tick();
     worker.serve_waiting();
     let why = LaneReader::new(Rc::clone(worker), Rc::clone(lane), reader).await;

@@ -61,6 +61,9 @@ pub enum HandshakeError {
     /// The node is loading its data set: alive, not usable yet.
     #[error("the node is loading its data set")]
     Loading,
+    /// The node is a replica, and a primary is needed.
+    #[error("the node is a replica")]
+    Replica,
     /// Anything else, for example the node's `maxclients` reached.
     #[error("the node refused the connection: {0}")]
     Other(String),
@@ -72,6 +75,7 @@ enum Step {
     Auth,
     SetName,
     ReadOnly,
+    Role,
 }
 
 /// The opening of one connection: send [`bytes`](Self::bytes) in one push, then give every reply to
@@ -96,6 +100,13 @@ impl Handshake {
         shake
     }
 
+    /// Asks for the node's role besides: only a primary will do. For servers that are no cluster nodes, which
+    /// take requests for any key in either role.
+    pub fn with_role(mut self) -> Self {
+        self.push(Step::Role, &["ROLE"]);
+        self
+    }
+
     /// All commands, to be written at once.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -117,6 +128,7 @@ impl Handshake {
         match reply.first() {
             Some(b'-') => judge_error(*step, &line(reply))?,
             Some(b'!') => judge_error(*step, &blob(reply))?,
+            Some(b'*') if *step == Step::Role && is_replica(reply) => return Err(HandshakeError::Replica),
             Some(b'+' | b'*' | b'%' | b'$' | b':' | b'_') => {}
             _ => return Err(HandshakeError::Other("the answer is not RESP".to_owned())),
         }
@@ -181,6 +193,12 @@ fn blob(reply: &[u8]) -> String {
     text.trim_end_matches("\r\n").to_owned()
 }
 
+/// Whether a reply to ROLE is a replica's: its first element says so.
+fn is_replica(reply: &[u8]) -> bool {
+    let first = reply.split(|&byte| byte == b'\n').nth(2).unwrap_or(&[]);
+    matches!(first.strip_suffix(b"\r"), Some(b"slave" | b"replica"))
+}
+
 /// `Ok` where an error of this step does not matter.
 fn judge_error(step: Step, text: &str) -> Result<(), HandshakeError> {
     let code = text.split(' ').next().unwrap_or("");
@@ -190,6 +208,8 @@ fn judge_error(step: Step, text: &str) -> Result<(), HandshakeError> {
         _ if text.starts_with("ERR max number of clients") => Err(HandshakeError::Other(text.to_owned())),
         _ if step == Step::SetName => Ok(()),
         "LOADING" => Err(HandshakeError::Loading),
+        // A narrow ACL: the topology service asks, too.
+        _ if step == Step::Role => Ok(()),
         // Redis before 6 says "invalid password"; Redis 6 without a password says "called without
         // any password configured": in both cases what is configured here does not fit the node.
         "ERR" if step == Step::Auth && text.to_ascii_lowercase().contains("password") => {
@@ -284,6 +304,17 @@ mod tests {
         );
         let blob = b"!29\r\nNOAUTH HELLO must be called..\r\n";
         assert!(matches!(shake.accept(0, blob), Err(HandshakeError::WrongPassword(_))));
+    }
+
+    #[test]
+    fn only_a_primary_will_do() {
+        let shake = resp2(None, None, "", false).with_role();
+        assert_eq!(shake.bytes(), b"*1\r\n$4\r\nROLE\r\n");
+        assert_eq!(shake.accept(0, b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"), Ok(HandshakeStep::Done));
+        let replica = b"*5\r\n$5\r\nslave\r\n$9\r\n127.0.0.1\r\n:6379\r\n$9\r\nconnected\r\n:1\r\n";
+        assert_eq!(shake.accept(0, replica), Err(HandshakeError::Replica));
+        assert_eq!(shake.accept(0, b"-NOPERM no permission\r\n"), Ok(HandshakeStep::Done));
+        assert_eq!(shake.accept(0, b"*0\r\n"), Ok(HandshakeStep::Done));
     }
 
     #[test]

@@ -312,7 +312,7 @@ impl Lane {
         if frame.starts_with(b"-ERR Error compiling script") {
             script::forget(worker, &errand, &request);
         }
-        if frame.starts_with(b"-NOSCRIPT ") && script::repair(worker, self, &errand, &request) {
+        if frame.starts_with(b"-NOSCRIPT ") && script::repair(worker, self, &errand, &request, frame) {
             return Ok(());
         }
         errand.session.inner().note_executed(&errand, &request);

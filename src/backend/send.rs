@@ -44,18 +44,12 @@ impl WorkerContext {
         len: usize,
         fill: impl FnOnce(&mut Vec<u8>),
     ) {
-        if let Some(yes) = inner.caching {
+        if let Some(yes) = inner.caching
+            && errand.beside == Beside::Nothing
+        {
             errand.beside = Beside::Caching(yes);
         }
-        let ready = self.owner(errand.slot, errand.session.id).and_then(|node| {
-            let lanes = self.lanes.borrow();
-            let lane = match errand.session.lane_set.get() {
-                0 => lanes.get(node, inner.client.resp),
-                set => lanes.by_key(&LaneKey::private(node, inner.client.resp, set)),
-            };
-            lane.filter(|lane| lane.is_ready()).map(Rc::clone)
-        });
-        let Some(lane) = ready else {
+        let Some(lane) = self.ready_lane(errand.slot, &errand.session, inner.client.resp) else {
             let bytes = shared.cloned().unwrap_or_else(|| {
                 let mut bytes = Vec::with_capacity(len);
                 fill(&mut bytes);
@@ -83,10 +77,16 @@ impl WorkerContext {
         }
     }
 
-    /// The lane a new request for `slot` takes now, if it is connected.
-    pub fn ready_lane(&self, slot: u16, client: u64, resp: Resp) -> Option<Rc<Lane>> {
-        let node = self.owner(slot, client)?;
-        self.lanes.borrow().get(node, resp).filter(|lane| lane.is_ready()).map(Rc::clone)
+    /// The lane a new request of `session` for `slot` takes now, if it is connected.
+    #[inline]
+    pub fn ready_lane(&self, slot: u16, session: &Session, resp: Resp) -> Option<Rc<Lane>> {
+        let node = self.owner(slot, session.id)?;
+        let lanes = self.lanes.borrow();
+        let lane = match session.lane_set.get() {
+            0 => lanes.get(node, resp),
+            set => lanes.by_key(&LaneKey::private(node, resp, set)),
+        };
+        lane.filter(|lane| lane.is_ready()).map(Rc::clone)
     }
 
     /// Sends a request that has just been read to `node`, whoever owns its slot.
@@ -137,7 +137,7 @@ impl WorkerContext {
 
     fn way(self: &Rc<Self>, parcel: &mut Parcel) -> Way {
         let node = match &parcel.aim {
-            Aim::Table => self.owner(parcel.errand.slot, parcel.errand.session.id),
+            Aim::Table | Aim::WithScript(_) => self.owner(parcel.errand.slot, parcel.errand.session.id),
             Aim::Dedicated(key) => {
                 if let Some(way) = self.dedicated_way(*key, parcel.errand.slot) {
                     return way;
@@ -229,10 +229,10 @@ impl WorkerContext {
         let waiting_since = match way {
             Way::Open(lane) => {
                 let asking = matches!(parcel.aim, Aim::Node { asking: true, .. });
-                self.announce_caching(&lane, &parcel.errand);
                 if parcel.errand.command.class == CommandClass::Script || parcel.errand.before > 0 {
                     self.load_scripts_of(&lane, &parcel.errand, &parcel.bytes);
                 }
+                self.announce_caching(&lane, &parcel.errand);
                 return lane
                     .resend(self, parcel, asking)
                     .map_err(|errand| (errand, ProxyError::NodeQueueFull));
@@ -266,7 +266,11 @@ impl WorkerContext {
     }
 
     fn no_owner_error(&self) -> ProxyError {
-        if self.table.borrow().epoch() == 0 { ProxyError::NotReady } else { ProxyError::ClusterDown }
+        match self.table.borrow().epoch() {
+            0 if self.topology.is_no_cluster() => ProxyError::NoCluster,
+            0 => ProxyError::NotReady,
+            _ => ProxyError::ClusterDown,
+        }
     }
 
     /// Looks at everything that waits: what has a way goes, what has waited too long fails. No session

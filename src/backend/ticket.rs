@@ -322,6 +322,9 @@ pub enum Aim {
     /// node that does not belong to the cluster as we know it, or it came from a script, which can say
     /// anything.
     IfTrue(Rc<Doubt>),
+    /// To whom the table says, with its script in front: the node did not have it, in these words. They are the
+    /// reply if it may not go again.
+    WithScript(Bytes),
 }
 
 /// An errand with its bytes, outside any lane.

@@ -135,7 +135,7 @@ fn check(options: &ConfigOptions) -> Result<(), Failure> {
 fn topology(options: &ConfigOptions, json: bool) -> Result<(), Failure> {
     let config = config::load(&options.sources().map_err(Failure::Usage)?)?.config;
     let credentials = settings::credentials(&config).map_err(Failure::Usage)?;
-    let asked = settings::topology(&config, credentials);
+    let asked = settings::topology(&config, credentials).map_err(Failure::Usage)?;
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())

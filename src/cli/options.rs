@@ -15,6 +15,9 @@ pub(super) struct ConfigOptions {
     /// A node to learn the cluster from; may be given several times.
     #[arg(long, value_name = "HOST:PORT")]
     seed: Vec<String>,
+    /// What the seeds are: cluster, sentinel or standalone.
+    #[arg(long, value_name = "KIND")]
+    upstream: Option<String>,
     /// Where clients connect.
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
@@ -60,6 +63,7 @@ impl ConfigOptions {
             flags.push(("seeds".to_owned(), self.seed.join(","), "--seed".to_owned()));
         }
         let named = [
+            ("upstream", &self.upstream),
             ("listen", &self.listen),
             ("admin-listen", &self.admin_listen),
             ("workers", &self.workers),

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::value::{LogFormat, LogLevel, Secret, TomlKind, Value};
+use super::value::{LogFormat, LogLevel, Secret, TomlKind, Upstream, Value};
 use crate::topology::node::NodeAddr;
 
 /// What is special about a key's value.
@@ -105,7 +105,9 @@ const fn any_ip(port: u16) -> SocketAddr {
 config_keys! {
     "Process" {
         seeds: Vec<NodeAddr> = Vec::new(), Any, "seeds",
-            "Nodes to learn the cluster from; any one that answers is enough. Names are resolved again each time, so a headless Service name does.";
+            "Nodes to learn the cluster from; any one that answers is enough. Names are resolved again each time, so a headless Service name does. With `upstream` = sentinel: the sentinels, with their port (usually 26379).";
+        upstream: Upstream = Upstream::Cluster, Any, "upstream",
+            "What the seeds are: `cluster`: nodes of a Redis Cluster; `sentinel`: sentinels, which tell the primary of `sentinel-master`; `standalone`: one server, by all its names.";
         listen: SocketAddr = any_ip(6379), Any, "listen", "Where clients connect.";
         listen_unix: Option<PathBuf> = None, Any, "listen-unix",
             "Unix socket for clients of the same machine or pod, beside `listen`; whoever may write to the file may connect. Removed at the end.";
@@ -169,6 +171,13 @@ config_keys! {
             "Password for AUTH at the nodes; unset means no AUTH, or with `upstream-username` a user without password. Prefer `upstream-password-file`.";
         upstream_password_file: Option<PathBuf> = None, Any, "upstream-password-file",
             "File that holds `upstream-password`; one line end at its end is ignored.";
+        sentinel_master: String = "mymaster".to_owned(), Positive, "sentinel-master",
+            "Name under which the sentinels monitor the primary (`upstream` = sentinel).";
+        sentinel_username: Option<String> = None, Any, "sentinel-username", "User for AUTH at the sentinels; unset means `default`.";
+        sentinel_password: Option<Secret> = None, Secret, "sentinel-password",
+            "Password for AUTH at the sentinels, which is not that of the nodes; unset means no AUTH, or with `sentinel-username` a user without password. Prefer `sentinel-password-file`.";
+        sentinel_password_file: Option<PathBuf> = None, Any, "sentinel-password-file",
+            "File that holds `sentinel-password`; one line end at its end is ignored.";
         upstream_client_name: String = "slotway".to_owned(), Positive, "upstream-client-name", "Name our connections show in CLIENT LIST of a node.";
         connect_timeout: Duration = secs(1), Positive, "connect-timeout", "Longest time for a connection to a node and its handshake.";
         node_pending_requests: usize = 200_000, Positive, "node-pending-requests", "Requests one worker has queued at one node, sent or not.";

@@ -206,6 +206,7 @@ impl Loader {
         let pairs = [
             ("client-password", &config.client_password_file, &mut config.client_password),
             ("upstream-password", &config.upstream_password_file, &mut config.upstream_password),
+            ("sentinel-password", &config.sentinel_password_file, &mut config.sentinel_password),
         ];
         for (name, file, password) in pairs {
             let Some(path) = file else { continue };

@@ -2,7 +2,7 @@
 
 use super::keys::{Config, KEYS};
 use super::load::Origin;
-use super::value::Value;
+use super::value::{Upstream, Value};
 
 /// Frames are addressed with 32 bits.
 const QUERY_BUFFER_LIMIT: u64 = 1 << 32;
@@ -73,6 +73,15 @@ fn order(config: &Config) -> Vec<String> {
 /// What is allowed and probably not meant.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
+    let for_sentinels = [
+        ("sentinel-username", config.sentinel_username.is_some()),
+        ("sentinel-password", config.sentinel_password.is_some()),
+        ("sentinel-master", config.sentinel_master != Config::default().sentinel_master),
+    ];
+    for (name, _) in for_sentinels.iter().filter(|(_, set)| *set && config.upstream != Upstream::Sentinel) {
+        let upstream = config.upstream.show();
+        found.push(format!("key `{name}` has no effect, for `upstream` = {upstream}, not sentinel"));
+    }
     for (name, wait) in [("owner-wait", config.owner_wait), ("tryagain-wait", config.tryagain_wait)] {
         if wait > config.request_deadline {
             let (wait, deadline) = (wait.show(), config.request_deadline.show());

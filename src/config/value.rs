@@ -272,6 +272,15 @@ choice! {
 }
 
 choice! {
+    /// What the seeds lead to.
+    Upstream, "cluster, sentinel or standalone" {
+        Cluster = "cluster", "Nodes of a Redis Cluster.";
+        Sentinel = "sentinel", "Sentinels, which know the one primary.";
+        Standalone = "standalone", "One server.";
+    }
+}
+
+choice! {
     /// The least severe log line that is written.
     LogLevel, "error, warn, info or debug" {
         Error = "error", "Our own faults.";

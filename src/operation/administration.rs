@@ -1,14 +1,17 @@
-//! DEBUG and CONFIG SET: what of them makes sense on many nodes. Each subcommand and each setting is one line of
-//! data here, with its reason.
+//! DEBUG, CONFIG SET and CONFIG RESETSTAT: what of them makes sense on many nodes. Each subcommand of DEBUG is one
+//! line of data here, each setting one in `command/local/settings.rs`.
+
+use tokio::sync::oneshot;
 
 use super::Operation;
 use super::broadcast;
 use super::everyone::Failure;
+use crate::command::local::settings;
 use crate::command::overrides::Refusal;
 use crate::error::ProxyError;
 use crate::protocol::encode;
 use crate::router::slot::slot_of;
-use crate::topology::own::{CLUSTER_NODES, OwnWord};
+use crate::worker::mailbox::Letter;
 
 /// What becomes of a DEBUG subcommand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,37 +44,6 @@ const DEBUG: &[(&str, Way)] = &[
     ("htstats-key", Way::Key),
 ];
 
-/// Settings that CONFIG SET does not pass on, and why.
-const REFUSED: &[(&str, &str)] = &[
-    ("requirepass", "slotway would lose its access to the nodes"),
-    ("masterauth", "replication would lose its access to the nodes"),
-    ("masteruser", "replication would lose its access to the nodes"),
-    ("aclfile", "it belongs to one node"),
-    ("bind", "it belongs to one node"),
-    ("bind-source-addr", "it belongs to one node"),
-    ("port", "it belongs to one node"),
-    ("tls-port", "it belongs to one node"),
-    ("cluster-port", "it belongs to one node"),
-    ("cluster-announce-ip", "it belongs to one node"),
-    ("cluster-announce-port", "it belongs to one node"),
-    ("cluster-announce-bus-port", "it belongs to one node"),
-    ("cluster-announce-tls-port", "it belongs to one node"),
-    ("cluster-announce-hostname", "it belongs to one node"),
-    ("cluster-announce-human-nodename", "it belongs to one node"),
-    ("replica-announce-ip", "it belongs to one node"),
-    ("replica-announce-port", "it belongs to one node"),
-    ("slave-announce-ip", "it belongs to one node"),
-    ("slave-announce-port", "it belongs to one node"),
-    ("dir", "it belongs to one node"),
-    ("dbfilename", "it belongs to one node"),
-    ("maxclients", "clients are slotway's: its key is max-clients"),
-    ("timeout", "clients are slotway's, the nodes would close its connections"),
-    ("maxmemory-clients", "clients are slotway's, the nodes would close its connections"),
-    ("client-output-buffer-limit", "clients are slotway's, the nodes would close its connections"),
-    ("client-query-buffer-limit", "clients are slotway's, the nodes would close its connections"),
-    ("proto-max-bulk-len", "clients are slotway's: its key is bulk-bytes-max"),
-];
-
 /// DEBUG.
 pub(super) async fn debug(operation: &Operation) -> Result<Vec<u8>, Failure> {
     let args = operation.request.args();
@@ -91,8 +63,8 @@ async fn at_owner(operation: &Operation, key: &[u8]) -> Result<Vec<u8>, Failure>
     let until = operation.worker.clock.tick().saturating_add(operation.worker.limits.owner_wait);
     loop {
         let node = operation.owner(slot).await?;
-        let owns = operation.push_each(&[node], CLUSTER_NODES, 1).await.pop();
-        let owns = owns.and_then(|(_, answer)| OwnWord::parse(answer.ok()?.first()?));
+        let owns = operation.push_each(&[node], operation.own_word_request(), 1).await.pop();
+        let owns = owns.and_then(|(_, answer)| operation.own_word(node, answer.ok()?.first()?));
         if owns.is_some_and(|word| word.owns(slot)) {
             let answer = operation.push_each(&[node], operation.request.bytes(), 1).await.pop();
             let mut frames = answer.map_or(Ok(Vec::new()), |(_, answer)| answer).map_err(ProxyError::from)?;
@@ -108,14 +80,31 @@ async fn at_owner(operation: &Operation, key: &[u8]) -> Result<Vec<u8>, Failure>
 /// CONFIG SET: on all nodes, for a replica may be a primary tomorrow.
 pub(super) async fn config_set(operation: &Operation) -> Result<Vec<u8>, Failure> {
     let args = operation.request.args();
-    let names = args.iter().skip(2).step_by(2);
-    for name in names {
-        let found = REFUSED.iter().find(|(refused, _)| name.eq_ignore_ascii_case(refused.as_bytes()));
-        if let Some((name, why)) = found {
+    for name in args.iter().skip(2).step_by(2) {
+        if let Some((name, _, Some(why))) = settings::find(name) {
             return refused(&Refusal::Node.error(&format!("config set {name}"), why));
         }
     }
     broadcast::all_succeeded(operation, true).await
+}
+
+/// CONFIG RESETSTAT: on all nodes, and what INFO tells of this instance.
+pub(super) async fn reset_stats(operation: &Operation) -> Result<Vec<u8>, Failure> {
+    let reply = broadcast::all_succeeded(operation, true).await?;
+    let worker = &operation.worker;
+    for (index, other) in worker.process.workers.iter().enumerate() {
+        if index == worker.index {
+            worker.counters.publish();
+            continue;
+        }
+        let (done, published) = oneshot::channel();
+        // One that has ended counts nothing any more.
+        if other.mailbox.send(Letter::Publish(done)).await.is_ok() {
+            let _ended = published.await;
+        }
+    }
+    worker.process.reset_stats();
+    Ok(reply)
 }
 
 fn refused(text: &str) -> Result<Vec<u8>, Failure> {

@@ -173,7 +173,7 @@ impl Wait<'_> {
                 self.operation.note_write(self.slot, line.node);
                 if self.operation.command.is_read_only() {
                     // Nobody keeps track of what is read on a line.
-                    self.operation.session.inner().distrust_reads();
+                    self.operation.distrust_reads();
                 }
                 None
             }

@@ -11,8 +11,9 @@ use super::Operation;
 use super::everyone::{Failure, Tally, error_text, is_passing};
 use crate::backend::call::CallError;
 use crate::error::ProxyError;
+use crate::router::slot::KeySlots;
 use crate::topology::node::NodeId;
-use crate::topology::own::{CLUSTER_NODES, OwnWord, all_covered};
+use crate::topology::own::{CLUSTER_NODES, OwnWord, ROLE, all_covered};
 
 /// What one node answered.
 #[derive(Debug)]
@@ -55,9 +56,9 @@ impl Wave {
         tally
     }
 
-    fn take(&mut self, node: NodeId, answer: Result<Vec<Bytes>, CallError>) {
+    fn take(&mut self, operation: &Operation, node: NodeId, answer: Result<Vec<Bytes>, CallError>) {
         match answer {
-            Ok(frames) => match heard(node, frames) {
+            Ok(frames) => match operation.heard(node, frames) {
                 Some(heard) => match error_text(&heard.reply).filter(|error| is_passing(error)) {
                     Some(error) => self.waits.push((node, error)),
                     None => self.done.push(heard),
@@ -72,13 +73,32 @@ impl Wave {
     }
 }
 
-/// The reply and the own word behind it; `None` if the word is none.
-fn heard(node: NodeId, mut frames: Vec<Bytes>) -> Option<Heard> {
-    let word = OwnWord::parse(&frames.pop()?)?;
-    Some(Heard { node, reply: frames.pop().unwrap_or_default(), word })
-}
-
 impl Operation {
+    /// The request by which a node is asked for its own word.
+    pub(super) fn own_word_request(&self) -> &'static [u8] {
+        match self.worker.limits.key_slots {
+            KeySlots::Hashed => CLUSTER_NODES,
+            KeySlots::One => ROLE,
+        }
+    }
+
+    /// The own word of `node` in its reply to that; `None` if it is none.
+    pub(super) fn own_word(&self, node: NodeId, reply: &[u8]) -> Option<OwnWord> {
+        if self.worker.limits.key_slots == KeySlots::Hashed {
+            return OwnWord::parse(reply);
+        }
+        let claims = self.worker.topology.claims();
+        let known = claims.members.iter().find(|(_, member)| **member == node);
+        let id = known.map(|(id, _)| id.clone()).unwrap_or_default();
+        OwnWord::of_role(reply).map(|word| OwnWord { id, ..word })
+    }
+
+    /// The reply and the own word behind it; `None` if the word is none.
+    fn heard(&self, node: NodeId, mut frames: Vec<Bytes>) -> Option<Heard> {
+        let word = self.own_word(node, &frames.pop()?)?;
+        Some(Heard { node, reply: frames.pop().unwrap_or_default(), word })
+    }
+
     /// Asks every node that has keys; `request` may be empty. Tried anew as a whole, for `owner-wait` at most,
     /// while a shard has no primary, a connection breaks, or the table turns out to be behind: for reads only.
     ///
@@ -102,7 +122,7 @@ impl Operation {
 
     async fn hear_once(&self, nodes: Vec<NodeId>, request: &[u8]) -> Result<Vec<Heard>, Trouble> {
         let frames = 1 + u16::from(!request.is_empty());
-        let push = [request, CLUSTER_NODES].concat();
+        let push = [request, self.own_word_request()].concat();
         let mut all: Vec<Heard> = Vec::new();
         let mut open = nodes;
         while !open.is_empty() {
@@ -111,7 +131,8 @@ impl Operation {
             for (node, answer) in self.push_each(&open, &push, frames).await {
                 match answer {
                     Ok(frames) => {
-                        let heard = heard(node, frames).ok_or(Trouble::Final(ProxyError::BadReply.into()))?;
+                        let heard =
+                            self.heard(node, frames).ok_or(Trouble::Final(ProxyError::BadReply.into()))?;
                         tally.done.push(node);
                         all.push(heard);
                     }
@@ -162,7 +183,7 @@ impl Operation {
     /// Some primary could not be reached, or nobody knows whether it did it.
     pub(super) async fn to_all_primaries(&self, request: &[u8]) -> Result<Vec<Heard>, Failure> {
         let until = self.worker.clock.tick().saturating_add(self.worker.limits.owner_wait);
-        let push = [request, CLUSTER_NODES].concat();
+        let push = [request, self.own_word_request()].concat();
         let mut wave = Wave::default();
         loop {
             wave.waits.clear();
@@ -170,7 +191,7 @@ impl Operation {
             let nodes = nodes.map_err(|error| self.partial_error(error, &wave.tally()))?;
             let open: Vec<NodeId> = nodes.iter().filter(|node| !wave.knows(**node)).copied().collect();
             for (node, answer) in self.push_each(&open, &push, 2).await {
-                wave.take(node, answer);
+                wave.take(self, node, answer);
             }
             // One that was replaced is no part of the cluster any more, whatever it did.
             wave.lost.retain(|(node, _)| nodes.contains(node));

@@ -127,6 +127,8 @@ pub enum EveryoneKind {
     MemoryStats,
     /// CONFIG SET.
     ConfigSet,
+    /// CONFIG RESETSTAT.
+    ResetStats,
     /// DEBUG.
     Debug,
     /// SCRIPT LOAD.
@@ -135,6 +137,8 @@ pub enum EveryoneKind {
     ScriptExists,
     /// SCRIPT FLUSH.
     ScriptFlush,
+    /// SCRIPT SHOW.
+    ScriptShow,
     /// SCRIPT KILL, FUNCTION KILL.
     Kill,
     /// FUNCTION STATS.
@@ -163,10 +167,12 @@ pub(super) async fn run(operation: &Operation, kind: EveryoneKind) -> Result<Vec
         Kind::LatencyHistogram => broadcast::latency(operation, latency::histogram).await,
         Kind::MemoryStats => broadcast::memory_stats(operation).await,
         Kind::ConfigSet => administration::config_set(operation).await,
+        Kind::ResetStats => administration::reset_stats(operation).await,
         Kind::Debug => administration::debug(operation).await,
         Kind::ScriptLoad => scripts::load(operation).await,
         Kind::ScriptExists => scripts::exists(operation).await,
         Kind::ScriptFlush => scripts::flush(operation).await,
+        Kind::ScriptShow => scripts::show(operation).await,
         Kind::Kill => scripts::kill(operation).await,
         Kind::FunctionStats => scripts::stats(operation).await,
         Kind::SlotKeys => slot_keys::slot_keys(operation).await,

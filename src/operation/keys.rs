@@ -9,6 +9,7 @@ use crate::backend::ticket::NO_SLOT;
 use crate::error::ProxyError;
 use crate::protocol::encode;
 use crate::protocol::request::Args;
+use crate::router::slot::KeySlots;
 use crate::session::route::{CrossSlot, common_slot};
 
 /// How often the question is repeated after its connection was lost.
@@ -27,7 +28,7 @@ pub async fn slot(operation: &Operation) -> Result<u16, ProxyError> {
         return Err(ProxyError::KeysUnknown);
     }
     let answer = ask(operation, &question).await?;
-    slot_told(&answer, operation.command.is_read_only())
+    slot_told(&answer, operation.command.is_read_only(), operation.worker.limits.key_slots)
 }
 
 fn question(args: &Args<'_>) -> Vec<u8> {
@@ -54,7 +55,7 @@ async fn ask(operation: &Operation, question: &[u8]) -> Result<Bytes, ProxyError
 
 /// What the node's answer says. A request without keys goes to any primary only if it reads; so does
 /// one that the node cannot make sense of: its own words are the best error.
-fn slot_told(answer: &[u8], reads: bool) -> Result<u16, ProxyError> {
+fn slot_told(answer: &[u8], reads: bool, key_slots: KeySlots) -> Result<u16, ProxyError> {
     let keyless = if reads { Ok(NO_SLOT) } else { Err(ProxyError::KeysUnknown) };
     let senseless: [&[u8]; 2] = [b"-ERR Invalid arguments", b"-ERR The command has no key"];
     if senseless.iter().any(|text| answer.starts_with(text)) {
@@ -63,7 +64,7 @@ fn slot_told(answer: &[u8], reads: bool) -> Result<u16, ProxyError> {
     match keys_told(answer) {
         None => Err(ProxyError::KeysUnknown),
         Some(keys) if keys.is_empty() => keyless,
-        Some(keys) => common_slot(keys.into_iter()).map_err(|CrossSlot| ProxyError::CrossSlot),
+        Some(keys) => common_slot(key_slots, keys.into_iter()).map_err(|CrossSlot| ProxyError::CrossSlot),
     }
 }
 
@@ -115,6 +116,7 @@ mod tests {
 
     #[test]
     fn no_shard_is_guessed_for_a_write() {
+        let slot_told = |answer: &[u8], reads| slot_told(answer, reads, KeySlots::Hashed);
         assert_eq!(slot_told(b"*1\r\n$1\r\na\r\n", false), Ok(slot_of(b"a")));
         assert_eq!(slot_told(b"*2\r\n$1\r\na\r\n$1\r\nb\r\n", true), Err(ProxyError::CrossSlot));
         for keyless in [
@@ -128,5 +130,7 @@ mod tests {
         for nothing in [&b"-NOPERM no\r\n"[..], b"-ERR Invalid command specified\r\n", b"+OK\r\n"] {
             assert_eq!(slot_told(nothing, true), Err(ProxyError::KeysUnknown));
         }
+        let two = b"*2\r\n$1\r\na\r\n$1\r\nb\r\n";
+        assert_eq!(super::slot_told(two, true, KeySlots::One), Ok(0), "one server has both");
     }
 }

@@ -10,7 +10,6 @@ use crate::protocol::encode;
 use crate::protocol::reply::{list_elements, string};
 use crate::topology::claims::ShardClaim;
 use crate::topology::node::NodeId;
-use crate::topology::own::{CLUSTER_NODES, OwnWord};
 
 /// ASKING as a request: without it the target of a slot under way redirects.
 const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
@@ -20,8 +19,9 @@ const AT_ONCE: usize = 1_000;
 /// Adds what of `shard` has left it for the target of an open migration. `Some`: the node is no primary any more,
 /// or has this config epoch, and not the one it was scanned under.
 pub(super) async fn keys_at_targets(pass: &Pass<'_>, shard: &ShardClaim) -> Result<Option<u64>, Trouble> {
-    let reply = pass.ask(shard.node, CLUSTER_NODES, None).await?;
-    let word = OwnWord::parse(&reply).ok_or_else(|| Trouble::from(ProxyError::BadReply))?;
+    let reply = pass.ask(shard.node, pass.operation.own_word_request(), None).await?;
+    let word =
+        pass.operation.own_word(shard.node, &reply).ok_or_else(|| Trouble::from(ProxyError::BadReply))?;
     for (slot, to) in &word.leaving {
         let known = pass.operation.worker.topology.claims().members.get(to).copied();
         // A node that has just joined: the next look at the cluster finds it.

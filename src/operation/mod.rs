@@ -12,7 +12,6 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use bytes::Bytes;
-use serde::Deserialize;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -29,6 +28,7 @@ mod flush;
 mod info;
 mod keys;
 mod keyspace;
+pub mod kind;
 mod last_ids;
 mod latency;
 mod leaving;
@@ -38,7 +38,9 @@ pub mod ping;
 mod scan;
 mod scripts;
 pub mod seek;
+mod settings;
 mod slot_keys;
+mod survey;
 mod timeout;
 mod tree;
 mod visit;
@@ -46,8 +48,8 @@ mod wait;
 pub mod watch;
 
 use self::ending::Ending;
-use self::everyone::EveryoneKind;
-use crate::backend::ticket::{Aim, Errand, NO_SLOT, Parcel};
+pub use self::kind::OperationKind;
+use crate::backend::ticket::{Aim, Beside, Errand, NO_SLOT, Parcel};
 use crate::command::{Command, CommandClass};
 use crate::error::ProxyError;
 use crate::protocol::request::{Args, Span};
@@ -59,71 +61,6 @@ use crate::session::{OTHER_LANE, Session, SessionInner};
 use crate::worker::WorkerContext;
 use crate::worker::budget::Held;
 use crate::worker::outgoing::LARGE;
-
-/// Which operation a command is; `operation = "…"` in `overrides.toml`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OperationKind {
-    /// INFO, where it shows something of the nodes' data.
-    Info,
-    /// PING, while scripts without keys run.
-    Ping,
-    /// WATCH.
-    Watch,
-    /// UNWATCH, after a WATCH.
-    Unwatch,
-    /// EXEC after a WATCH; of a transaction that publishes, or of `dedicated-request-bytes` and more.
-    Exec,
-    /// Waits for data in one slot: BLPOP and its kind, XREAD BLOCK, learned commands flagged `blocking`.
-    Block,
-    /// WAIT and WAITAOF.
-    Wait,
-    /// CLIENT TRACKING.
-    Tracking,
-    /// MONITOR.
-    Monitor,
-    /// A learned command whose keys a node has to tell.
-    AskKeys,
-    /// SUBSCRIBE and its like, where a node has to be asked.
-    Subscribe,
-    /// UNSUBSCRIBE and its like, where nodes have to be told.
-    Unsubscribe,
-    /// PUBSUB.
-    Pubsub,
-    /// What concerns all keys, or all nodes.
-    #[serde(untagged)]
-    Everyone(EveryoneKind),
-}
-
-impl OperationKind {
-    /// How such a command is handled, for the table of commands.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Everyone(_) | Self::Info | Self::Ping | Self::Pubsub | Self::Monitor => "all shards",
-            Self::Subscribe | Self::Unsubscribe => "shared subscription",
-            Self::AskKeys => "route by key, asked for",
-            Self::Watch | Self::Unwatch | Self::Exec | Self::Block | Self::Wait | Self::Tracking => {
-                "dedicated connection"
-            }
-        }
-    }
-
-    /// True for what does not wait inside a transaction, and goes to the owner of its keys like any command.
-    pub fn is_routed_in_transaction(self) -> bool {
-        self.waits()
-    }
-
-    /// True for what has an answer whatever nodes do, and a bound of its own for how long it asks them:
-    /// `request-deadline` never ends it.
-    fn is_timeless(self) -> bool {
-        matches!(self, Self::Ping | Self::Unsubscribe)
-    }
-
-    /// True for what waits at nodes as long as its client wants, and ends when its client is gone.
-    pub fn waits(self) -> bool {
-        matches!(self, Self::Block | Self::Wait)
-    }
-}
 
 /// A request that outlives the read it came with.
 #[derive(Clone, Debug)]
@@ -234,18 +171,19 @@ async fn run(operation: Operation, kind: OperationKind) {
         },
         OperationKind::Info => info::info(&operation).await,
         OperationKind::Ping => ping::ping(&operation).await,
+        OperationKind::Settings => settings::config_get(&operation).await,
         OperationKind::Watch => watch::watch(&operation).await,
         OperationKind::Unwatch => watch::unwatch(&operation).await,
         OperationKind::Exec if operation.session.inner().watch.is_none() => {
             return operation.send_transaction();
         }
         OperationKind::Exec => {
-            operation.session.inner().distrust_reads();
+            operation.distrust_reads();
             watch::exec(&operation).await
         }
         OperationKind::Block => {
             if operation.command.is_read_only() {
-                operation.session.inner().distrust_reads();
+                operation.distrust_reads();
             }
             block::block(&operation).await
         }
@@ -306,6 +244,13 @@ impl Operation {
         }
     }
 
+    /// What it reads nobody keeps track of: its client forgets it at once.
+    pub fn distrust_reads(&self) {
+        let mut inner = self.session.inner();
+        let caching = inner.caching;
+        inner.distrust_reads(caching);
+    }
+
     /// From now on `request-deadline` does not end it.
     pub fn wait_for_ever(&self) {
         self.progress.timeless.set(true);
@@ -318,8 +263,9 @@ impl Operation {
         if let Some(cell) = inner.pending.cell(self.seq) {
             cell.slot = slot;
         }
+        let mut errand = Errand::new(&self.session, self.seq, slot, self.command, self.resp);
+        errand.beside = inner.caching.map_or(Beside::Nothing, Beside::Caching);
         drop(inner);
-        let errand = Errand::new(&self.session, self.seq, slot, self.command, self.resp);
         self.worker.send(Parcel { errand, bytes: self.request.frame, aim: Aim::Table });
     }
 

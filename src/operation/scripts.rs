@@ -31,6 +31,20 @@ pub(super) async fn load(operation: &Operation) -> Result<Vec<u8>, Failure> {
     Ok(reply)
 }
 
+/// SCRIPT SHOW: known here, or at any primary.
+pub(super) async fn show(operation: &Operation) -> Result<Vec<u8>, Failure> {
+    let args = operation.request.args();
+    let known = parse_sha(args.at(2)).and_then(|sha| operation.worker.process.scripts.body(&sha));
+    if let Some(body) = known {
+        let mut out = Vec::new();
+        encode::bulk(&mut out, &body);
+        return Ok(out);
+    }
+    let heard = operation.hear(operation.request.bytes()).await?;
+    let tells = heard.iter().find(|heard| error_text(&heard.reply).is_none()).or(heard.first());
+    Ok(tells.map(|heard| heard.reply.to_vec()).ok_or(ProxyError::ClusterDown)?)
+}
+
 /// SCRIPT FLUSH: nowhere, and not here either.
 pub(super) async fn flush(operation: &Operation) -> Result<Vec<u8>, Failure> {
     let reply = broadcast::all_succeeded(operation, false).await?;

@@ -12,7 +12,6 @@ use crate::error::ProxyError;
 use crate::protocol::encode;
 use crate::protocol::reply::{integer, list_elements};
 use crate::topology::node::NodeId;
-use crate::topology::own::{CLUSTER_NODES, OwnWord};
 use crate::topology::table::SLOTS;
 
 /// Either of them.
@@ -41,11 +40,11 @@ pub(super) async fn slot_keys(operation: &Operation) -> Result<Vec<u8>, Failure>
 
 /// What `node` says, and the target of the slot's migration if there is one. `None`: it is not the owner.
 async fn at_owner(operation: &Operation, node: NodeId, slot: u16) -> Result<Option<Vec<Bytes>>, Failure> {
-    let push = [CLUSTER_NODES, operation.request.bytes()].concat();
+    let push = [operation.own_word_request(), operation.request.bytes()].concat();
     let answer = operation.push_each(&[node], &push, 2).await.pop();
     let frames = answer.map_or(Ok(Vec::new()), |(_, answer)| answer).map_err(ProxyError::from)?;
     let [word, reply] = &frames[..] else { return Err(ProxyError::BadReply.into()) };
-    let Some(word) = OwnWord::parse(word).filter(|word| word.owns(slot)) else { return Ok(None) };
+    let Some(word) = operation.own_word(node, word).filter(|word| word.owns(slot)) else { return Ok(None) };
     let mut replies = vec![reply.clone()];
     if let Some((_, to)) = word.leaving.iter().find(|(leaving, _)| *leaving == slot) {
         let target = operation.worker.topology.claims().members.get(to).copied();

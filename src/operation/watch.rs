@@ -181,6 +181,7 @@ async fn exec_at(operation: &Operation, watch: Watch, sent: &Sent) -> Result<Vec
         return Err(ProxyError::CrossSlot);
     }
     if sent.scripts {
+        worker.learn_scripts(&worker.scripts_to_ask_for(&sent.bytes)).await;
         for load in worker.script_loads(&sent.bytes) {
             if line.ask(&load).await.is_err() {
                 return Ok(null);

@@ -101,7 +101,7 @@ pub fn follow(
             }
             let asking = matches!(redirect, Redirect::Ask { .. });
             worker.counters.redirect(if asking { RedirectKind::Ask } else { RedirectKind::Moved });
-            if !asking {
+            if !asking || worker.is_news_to_trackers(slot) {
                 worker.topology.report(Event::Refresh(Trigger::Redirect));
             }
             go_to(worker, (lane, errand), request, (target, asking), frame)

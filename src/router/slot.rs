@@ -5,6 +5,27 @@ use memchr::memchr;
 
 use crate::topology::table::SLOTS;
 
+/// How the keys of requests become slots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeySlots {
+    /// As in a cluster.
+    #[default]
+    Hashed,
+    /// All keys are in the first slot: one server has them all and takes any of them in one request.
+    One,
+}
+
+impl KeySlots {
+    /// The slot of `key`.
+    #[inline]
+    pub fn of(self, key: &[u8]) -> u16 {
+        match self {
+            Self::Hashed => slot_of(key),
+            Self::One => 0,
+        }
+    }
+}
+
 /// The slot a key lives in: CRC16 (XMODEM) of its hash tag, modulo 16384.
 #[inline]
 pub fn slot_of(key: &[u8]) -> u16 {

@@ -1,6 +1,7 @@
 //! Scripts by their SHA1: which bodies this process has seen, so that EVALSHA works on a node that has never
 //! heard of the script. Owns the bodies (bounded by `script-cache-bytes`, the least recently used go first).
-//! Off the path of requests but for EVAL and EVALSHA, and those ask their worker's own short memory first.
+//! Off the path of requests but for EVAL and EVALSHA, and a worker that uses one script again and again tells it
+//! now and then only.
 
 pub mod keyless;
 
@@ -40,6 +41,8 @@ pub struct ScriptCache {
     bodies: Mutex<Bodies>,
     /// Grows when scripts are forgotten everywhere: what lanes remember of an older one counts no more.
     generation: AtomicU64,
+    /// Grows whenever a body goes, for whatever reason.
+    removals: AtomicU64,
     limit: u64,
 }
 
@@ -58,29 +61,53 @@ impl ScriptCache {
     /// For bodies of at most `limit` bytes together.
     pub fn new(limit: u64) -> Self {
         let bodies = Bodies { by_sha: LruCache::unbounded(), bytes: 0 };
-        Self { bodies: Mutex::new(bodies), generation: AtomicU64::new(1), limit }
+        Self { bodies: Mutex::new(bodies), generation: AtomicU64::new(1), removals: AtomicU64::new(0), limit }
     }
 
     fn bodies(&self) -> std::sync::MutexGuard<'_, Bodies> {
         self.bodies.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Remembers a body. One that is larger than the whole cache is not kept.
-    pub fn note(&self, sha: Sha, body: &[u8]) {
+    /// Remembers a body, which is used now. One that is larger than the whole cache is not kept. Returns
+    /// `removals` as of then.
+    pub fn note(&self, sha: Sha, body: &[u8]) -> u64 {
         let cost = body.len() as u64 + OVERHEAD;
         if cost > self.limit {
-            return;
+            return self.removals();
         }
         let mut bodies = self.bodies();
         if bodies.by_sha.get(&sha).is_some() {
-            return;
+            return self.removals();
         }
         bodies.by_sha.put(sha, Bytes::copy_from_slice(body));
         bodies.bytes += cost;
-        while bodies.bytes > self.limit || bodies.by_sha.len() > BODIES_MAX.get() {
-            let Some((_, oldest)) = bodies.by_sha.pop_lru() else { return };
-            bodies.bytes -= oldest.len() as u64 + OVERHEAD;
+        while (bodies.bytes > self.limit || bodies.by_sha.len() > BODIES_MAX.get())
+            && let Some((_, oldest)) = bodies.by_sha.pop_lru()
+        {
+            self.removed(&mut bodies, &oldest);
         }
+        self.removals()
+    }
+
+    fn removed(&self, bodies: &mut Bodies, body: &Bytes) {
+        bodies.bytes -= body.len() as u64 + OVERHEAD;
+        self.removals.fetch_add(1, Ordering::Release);
+    }
+
+    /// A script is used now. `removals` as of then, if its body is known.
+    pub fn touch(&self, sha: &Sha) -> Option<u64> {
+        let mut bodies = self.bodies();
+        bodies.by_sha.get(sha).map(|_| self.removals())
+    }
+
+    /// Differs from before when a body was given up, here or by another worker.
+    pub fn removals(&self) -> u64 {
+        self.removals.load(Ordering::Acquire)
+    }
+
+    /// True when no body is ever kept.
+    pub fn is_off(&self) -> bool {
+        self.limit <= OVERHEAD
     }
 
     /// The body of a script, if it is known.
@@ -92,7 +119,7 @@ impl ScriptCache {
     pub fn forget(&self, sha: &Sha) {
         let mut bodies = self.bodies();
         if let Some(body) = bodies.by_sha.pop(sha) {
-            bodies.bytes -= body.len() as u64 + OVERHEAD;
+            self.removed(&mut bodies, &body);
         }
     }
 
@@ -101,6 +128,7 @@ impl ScriptCache {
         let mut bodies = self.bodies();
         bodies.by_sha.clear();
         bodies.bytes = 0;
+        self.removals.fetch_add(1, Ordering::Release);
         self.generation.fetch_add(1, Ordering::Release);
     }
 
@@ -137,16 +165,20 @@ mod tests {
         let cache = ScriptCache::new(3 * (OVERHEAD + 10));
         let body = |n: u8| vec![n; 10];
         let note = |n| cache.note(sha_of(&body(n)), &body(n));
-        (0..3).for_each(note);
+        (0..3).for_each(|n| assert_eq!(note(n), 0));
         assert!(cache.body(&sha_of(&body(0))).is_some());
-        note(3);
+        assert_eq!(note(3), 1, "one went");
         assert!(cache.body(&sha_of(&body(1))).is_none(), "the one not used for longest");
+        assert_eq!((cache.touch(&sha_of(&body(1))), cache.touch(&sha_of(&body(2)))), (None, Some(1)));
+        note(4);
+        assert!(cache.body(&sha_of(&body(2))).is_some() && cache.body(&sha_of(&body(3))).is_some());
+        note(0);
         assert_eq!(cache.body(&sha_of(&body(0))).as_deref(), Some(&body(0)[..]));
         assert_eq!(cache.bytes(), 3 * (OVERHEAD + 10));
         cache.note(sha_of(&[9; 10_000]), &[9; 10_000]);
         assert_eq!(cache.bytes(), 3 * (OVERHEAD + 10), "too large to be kept");
-        let generation = cache.generation();
+        let before = (cache.generation(), cache.removals());
         cache.clear();
-        assert!(cache.bytes() == 0 && cache.generation() != generation);
+        assert!(cache.bytes() == 0 && cache.generation() != before.0 && cache.removals() != before.1);
     }
 }

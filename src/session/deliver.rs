@@ -124,9 +124,8 @@ impl SessionInner {
         if self.operation.is_some() {
             self.wake_operation();
         }
-        if self.flush_after && self.pending.open() == 0 {
-            self.flush_after = false;
-            worker.flush_later(session);
+        if self.behind.is_some() {
+            self.look_behind(session);
         }
         // A part of a merge that is not complete changes nothing for the client.
         if !self.out.is_empty() || self.paused || self.read_closed || self.closing.is_some() {

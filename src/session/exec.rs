@@ -18,7 +18,6 @@ use crate::operation::{self, OperationKind};
 use crate::protocol::request::Args;
 use crate::reply::splice::Splice;
 use crate::topology::node::NodeId;
-use crate::worker::limits::WorkerLimits;
 use crate::worker::outgoing::LARGE;
 
 /// EXEC as a request; every transaction ends with it.
@@ -53,9 +52,10 @@ impl Push {
     }
 
     /// True for one that goes over a connection of its own. Scripts are loaded on the shared lane, and have to come
-    /// before the transaction that calls them.
-    fn is_large(&self, limits: &WorkerLimits) -> bool {
-        self.bytes.len() >= limits.dedicated_request && !self.scripts
+    /// before the transaction that calls them. Lanes of the session's own are nobody else's to hold up.
+    fn is_large(&self, session: &Session) -> bool {
+        let large = self.bytes.len() >= session.worker().limits.dedicated_request;
+        large && !self.scripts && session.lane_set.get() == 0
     }
 }
 
@@ -103,7 +103,7 @@ pub fn exec(
             return inner.reply_error(session, error);
         }
     };
-    if inner.watch.is_some() || !push.channels.is_empty() || push.is_large(&session.worker().limits) {
+    if inner.watch.is_some() || !push.channels.is_empty() || push.is_large(session) {
         // On a line; or alone, for messages or the whole take another way than what is before and after.
         inner.push = Some(Box::new(push));
         return operation::start(session, inner, (command, OperationKind::Exec), args);
@@ -125,7 +125,7 @@ pub fn send(
     push: Push,
 ) {
     let worker = session.worker();
-    let large = push.is_large(&worker.limits);
+    let large = push.is_large(session);
     inner.note_channels(push.channels);
     if let Some(node) = worker.owner(push.slot, session.id) {
         inner.note_way(node, worker.clock.now());
@@ -139,8 +139,9 @@ pub fn send(
     }
     let mut errand = Errand::new(session, seq, push.slot, command, inner.client.resp);
     errand.before = push.commands + 1;
+    let Some(errand) = super::show::unless_held(inner, errand, (push.scripts, &push.bytes)) else { return };
     if push.scripts
-        && let Some(lane) = worker.ready_lane(push.slot, session.id, inner.client.resp)
+        && let Some(lane) = worker.ready_lane(push.slot, session, inner.client.resp)
     {
         worker.load_scripts_of(&lane, &errand, &push.bytes);
     }

@@ -37,7 +37,7 @@ pub fn told(session: &Rc<Session>, (command, asks): (&'static Command, bool), ar
     if find_keys(command, args, &mut keys).is_err() {
         return Told::Nothing;
     }
-    match common_slot(keys.iter().map(|&index| args.at(index as usize))) {
+    match common_slot(session.worker().limits.key_slots, keys.iter().map(|&index| args.at(index as usize))) {
         Err(CrossSlot) => Told::CrossSlot,
         Ok(NO_SLOT) if !command.is_read_only() => Told::NoKey,
         Ok(slot) => Told::Slot(slot),

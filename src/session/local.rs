@@ -11,7 +11,7 @@ use super::{OTHER_LANE, Session, SessionInner};
 use crate::backend::ticket::NO_SLOT;
 use crate::command::learned::key_question;
 use crate::command::local::{self, After, Facts, Gauges, LocalEnv, inform};
-use crate::command::{Command, CommandTable, LearnedTable, LocalCommand};
+use crate::command::{Command, LearnedTable, LocalCommand};
 use crate::config::Secret;
 use crate::error::ProxyError;
 use crate::operation::OperationKind;
@@ -50,9 +50,9 @@ pub fn answer(
             inner.closing = Some(CloseReason::Quit);
             inner.wake();
         }
-        After::Inform => {
-            let kind = OperationKind::Info;
-            crate::operation::start(session, inner, (command, kind), args);
+        After::Inform => crate::operation::start(session, inner, (command, OperationKind::Info), args),
+        After::Configure => {
+            crate::operation::start(session, inner, (command, OperationKind::Settings), args);
         }
         After::Describe => {
             inner.describe(worker, &mut frame);
@@ -81,6 +81,7 @@ pub fn answer(
     }
     if inner.client.resp != resp {
         inner.hold_pushes();
+        inner.renew_behind(session);
     }
     worker.pool.give(frame);
 }
@@ -105,7 +106,12 @@ pub fn answer_queued(
             frame = error_line(error);
         }
         // The table lets nothing through that needs more than bytes; if it did, this would be its reply.
-        After::AskNode | After::Close | After::Clients(_) | After::Replies(_) | After::Reset => {
+        After::AskNode
+        | After::Close
+        | After::Configure
+        | After::Clients(_)
+        | After::Replies(_)
+        | After::Reset => {
             worker.counters.error(ProxyError::NotInTransaction);
             frame = error_line(ProxyError::NotInTransaction);
         }
@@ -147,15 +153,15 @@ impl Facts for Process {
     }
 
     fn gauges(&self) -> Gauges {
-        let traffic = self.traffic();
+        let (traffic, base) = (self.traffic(), self.baseline.load());
         Gauges {
             connected_clients: self.clients() as u64,
             max_clients: self.config.max_clients as u64,
-            total_connections: self.accepted.load(Ordering::Relaxed),
-            rejected_connections: self.refused.load(Ordering::Relaxed),
-            total_commands: traffic.commands,
-            input_bytes: traffic.bytes_in,
-            output_bytes: traffic.bytes_out,
+            total_connections: self.accepted.load(Ordering::Relaxed).saturating_sub(base.accepted),
+            rejected_connections: self.refused.load(Ordering::Relaxed).saturating_sub(base.refused),
+            total_commands: traffic.commands.saturating_sub(base.traffic.commands),
+            input_bytes: traffic.bytes_in.saturating_sub(base.traffic.bytes_in),
+            output_bytes: traffic.bytes_out.saturating_sub(base.traffic.bytes_out),
             max_memory: self.memory_ceiling,
             rates: self.rates(),
             workers: self.workers.len(),
@@ -169,14 +175,18 @@ impl Facts for Process {
     }
 
     fn command_calls(&self) -> Vec<u64> {
-        let mut calls = vec![0; CommandTable::builtin().len()];
-        self.workers.iter().for_each(|worker| worker.snapshot.add_commands(&mut calls));
-        calls
+        since(self.all_commands(), &self.baseline.load().commands)
     }
 
     fn error_counts(&self) -> Vec<u64> {
-        let mut counts = vec![0; ProxyError::ALL.len()];
-        self.workers.iter().for_each(|worker| worker.snapshot.add_errors(&mut counts));
-        counts
+        since(self.all_errors(), &self.baseline.load().errors)
     }
+}
+
+/// What has come to each count.
+fn since(mut counts: Vec<u64>, base: &[u64]) -> Vec<u64> {
+    for (count, base) in counts.iter_mut().zip(base) {
+        *count = count.saturating_sub(*base);
+    }
+    counts
 }

@@ -22,11 +22,13 @@ pub mod pending;
 pub mod push;
 pub mod route;
 pub mod script;
+pub mod show;
 pub mod state;
 pub mod task;
 #[cfg(test)]
 mod tests;
 pub mod transaction;
+mod under_way;
 pub mod window;
 pub mod written;
 
@@ -45,6 +47,7 @@ use crate::protocol::scan::RequestScanner;
 use crate::pubsub::client::Subscriptions;
 use crate::pubsub::ways::Ways;
 use crate::telemetry::CloseReason;
+use crate::tracking::behind::Behind;
 use crate::worker::WorkerContext;
 use crate::worker::outgoing::{Flushed, LARGE, Outgoing};
 use crate::worker::transport::WriteSide;
@@ -119,8 +122,8 @@ pub struct SessionInner {
     pub monitor: Option<Box<Monitor>>,
     /// CLIENT CACHING, for the request at hand.
     pub caching: Option<bool>,
-    /// A read went where nobody keeps track of it: the client has to forget everything afterwards.
-    pub flush_after: bool,
+    /// Invalidations that go out once more behind replies; almost always `None`.
+    pub behind: Option<Box<Behind>>,
     /// The operation that is under way; nothing else is then.
     pub operation: Option<Box<Running>>,
     /// What the client is subscribed to.
@@ -183,7 +186,7 @@ impl Session {
                 written: Written::default(),
                 monitor: None,
                 caching: None,
-                flush_after: false,
+                behind: None,
                 operation: None,
                 subscriptions: None,
                 held_pushes: None,

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use super::transaction::TransactionCommand;
 use super::{Session, SessionInner};
-use crate::backend::ticket::{Aim, Errand, NO_SLOT, Parcel};
+use crate::backend::ticket::{Aim, Beside, Errand, NO_SLOT, Parcel};
 use crate::command::{Command, CommandTable, Handling, LearnedTable, Lookup, find_keys};
 use crate::error::ProxyError;
 use crate::protocol::Limits;
@@ -23,7 +23,7 @@ struct Held {
     parcel: Parcel,
     /// Not before this time on the worker's clock, in microseconds.
     not_before: u64,
-    /// A later request on one of its keys was executed.
+    /// A later request on one of its keys was executed, or it is of no use any more: it is not sent again.
     overtaken: bool,
     /// Its keys, once somebody asked for them.
     keys: Option<Keys>,
@@ -66,7 +66,11 @@ impl SessionInner {
     /// Takes a redirected request; it goes on to `parcel.aim` when its turn comes.
     pub fn hold(&mut self, parcel: Parcel, not_before: u64, worker: &WorkerContext) {
         self.pending.set_held(&parcel.errand, true);
-        self.distrust_reads();
+        let by_redirect = !matches!(parcel.aim, Aim::Table | Aim::WithScript(_));
+        if parcel.errand.beside == Beside::Caching(true) && by_redirect {
+            // A node heeds either ASKING or CLIENT CACHING: what it reads then is not kept track of.
+            self.flush_behind();
+        }
         let place = (parcel.errand.seq, parcel.errand.part);
         if self.order.is_none() {
             worker.sessions_in_order.set(worker.sessions_in_order.get() + 1);
@@ -76,6 +80,15 @@ impl SessionInner {
         order.bytes += parcel.bytes.len();
         order.held.insert(at, Held { parcel, not_before, overtaken: false, keys: None });
         self.charge(&worker.budget);
+    }
+
+    /// What request `seq` is held for is over: as soon as its order allows it goes, or, if not `useful`, ends.
+    pub fn hold_no_longer(&mut self, seq: u32, useful: bool) {
+        let held = self.order.iter_mut().flat_map(|order| &mut order.held);
+        for held in held.filter(|held| held.parcel.errand.seq == seq) {
+            held.not_before = 0;
+            held.overtaken |= !useful;
+        }
     }
 
     /// A request was executed: earlier held ones of its slot that share a key were overtaken.
@@ -156,13 +169,15 @@ pub fn advance(worker: &Rc<WorkerContext>, session: &Rc<Session>) {
     }
     let (ready, later) = inner.take_ready(now);
     inner.charge(&worker.budget);
-    let mut failed = Vec::new();
+    let (mut failed, mut refused) = (Vec::new(), Vec::new());
     let mut sendable = Vec::new();
     for Held { parcel, overtaken, .. } in ready {
         if !inner.pending.set_held(&parcel.errand, false) {
             continue;
         }
-        if overtaken {
+        if overtaken && let Aim::WithScript(frame) = parcel.aim {
+            refused.push((parcel.errand, frame));
+        } else if overtaken {
             let error = if parcel.is_in_doubt() { ProxyError::BadReply } else { ProxyError::OrderConflict };
             failed.push((parcel.errand, error));
         } else {
@@ -170,13 +185,16 @@ pub fn advance(worker: &Rc<WorkerContext>, session: &Rc<Session>) {
         }
     }
     let idle = inner.pending.open() == 0 && inner.order.as_ref().is_some_and(|order| order.held.is_empty());
-    if idle && sendable.is_empty() && failed.is_empty() {
+    if idle && sendable.is_empty() && failed.is_empty() && refused.is_empty() {
         inner.release_order(worker);
     }
     let timer = later.filter(|&at| inner.set_timer(at));
     drop(inner);
     for (errand, error) in failed {
         session.fail(&errand, error);
+    }
+    for (errand, frame) in refused {
+        session.deliver(&errand, &frame, None);
     }
     for parcel in sendable {
         worker.send(parcel);

@@ -31,6 +31,8 @@ pub struct Pending {
     stash_alive: usize,
     held_bytes: usize,
     replies: Replies,
+    /// The last request of whose reply something was kept back.
+    kept: Option<u32>,
 }
 
 impl Pending {
@@ -56,6 +58,24 @@ impl Pending {
     #[inline]
     pub fn bytes(&self) -> usize {
         self.stash.len() + self.held_bytes
+    }
+
+    /// The number of the last request, also when it is answered.
+    pub fn last_seq(&self) -> u32 {
+        self.first.wrapping_add(self.cells.len() as u32).wrapping_sub(1)
+    }
+
+    /// The last request whose reply, or a part of it, is here and waits for its turn.
+    pub fn last_kept(&self) -> Option<u32> {
+        self.kept.filter(|&seq| self.place(seq) < self.cells.len())
+    }
+
+    fn keep(&mut self, seq: u32) {
+        self.kept = self.last_kept().filter(|&last| self.place(last) > self.place(seq)).or(Some(seq));
+    }
+
+    fn place(&self, seq: u32) -> usize {
+        seq.wrapping_sub(self.first) as usize
     }
 
     /// A new cell at the end; its sequence number.
@@ -92,7 +112,8 @@ impl Pending {
     /// The cell of a request; `None` when it was answered already (a late reply is swallowed).
     #[inline]
     pub fn cell(&mut self, seq: u32) -> Option<&mut Cell> {
-        self.cells.get_mut(seq.wrapping_sub(self.first) as usize)
+        let place = self.place(seq);
+        self.cells.get_mut(place)
     }
 
     /// All cells with their sequence numbers.
@@ -170,6 +191,7 @@ impl Pending {
             self.set(seq, CellState::Stashed { start: 0, len: 0 });
         } else {
             self.held_bytes += frame.len();
+            self.keep(seq);
             self.set(seq, CellState::Large(frame));
         }
         true
@@ -189,6 +211,7 @@ impl Pending {
         self.stash.extend_from_slice(frame);
         self.stash_alive += frame.len();
         self.open -= 1;
+        self.keep(seq);
         self.set(seq, CellState::Stashed { start, len: frame.len() });
     }
 
@@ -249,6 +272,7 @@ impl Pending {
         let (after, complete) = (merge.bytes(), merge.is_complete());
         self.held_bytes = self.held_bytes + after - before;
         self.open -= u32::from(complete);
+        self.keep(seq);
         if complete { Merged::Complete } else { Merged::More }
     }
 
@@ -337,45 +361,6 @@ impl Pending {
         if self.cells.is_empty() {
             self.cells = VecDeque::new();
             self.stash = Vec::new();
-        }
-    }
-
-    /// Marks a request (or part) as held back, or as under way again. False when it wants no reply
-    /// any more.
-    pub fn set_held(&mut self, errand: &Errand, held: bool) -> bool {
-        let Some(cell) = self.cell(errand.seq) else { return false };
-        match &mut cell.state {
-            CellState::Waiting | CellState::Completing(_) => {
-                cell.held = held;
-                true
-            }
-            CellState::Merging(merge) => {
-                merge.set_held(errand.part, held);
-                merge.wants(errand.part)
-            }
-            _ => false,
-        }
-    }
-
-    /// True when the request (or part) has no part of its reply yet.
-    pub fn wants(&mut self, errand: &Errand) -> bool {
-        match self.cell(errand.seq).map(|cell| &cell.state) {
-            Some(CellState::Waiting | CellState::Completing(_)) => !errand.split,
-            Some(CellState::Merging(merge)) => errand.split && merge.wants(errand.part),
-            _ => false,
-        }
-    }
-
-    /// Names the slot of every request (or part) that is at a node, or waits in a queue to be sent.
-    pub fn each_slot_at_node(&self, mut each: impl FnMut(u16)) {
-        for cell in &self.cells {
-            match &cell.state {
-                CellState::Waiting | CellState::Completing(_) | CellState::Flowing if !cell.held => {
-                    each(cell.slot)
-                }
-                CellState::Merging(merge) => merge.slots_at_node().for_each(&mut each),
-                _ => {}
-            }
         }
     }
 }

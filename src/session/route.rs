@@ -11,7 +11,7 @@ use crate::command::{Command, KeyRule, SplitKind, find_keys};
 use crate::error::ProxyError;
 use crate::protocol::request::Args;
 use crate::reply::merge::Merge;
-use crate::router::slot::slot_of;
+use crate::router::slot::KeySlots;
 use crate::router::split::{PartBytes, Split, split as split_keys};
 use crate::telemetry::CommandClass;
 
@@ -25,7 +25,7 @@ pub fn route(
     args: &Args<'_>,
 ) {
     let slot = match command.key_rule {
-        KeyRule::First => slot_of(args.at(1)),
+        KeyRule::First => session.worker().limits.key_slots.of(args.at(1)),
         _ => match slot_of_keys(session, command, args) {
             Ok(slot) => {
                 if command.class == CommandClass::Script {
@@ -55,7 +55,8 @@ pub fn forward(
     }
     let worker = session.worker();
     match frame.shared {
-        Some(bytes) if bytes.len() >= worker.limits.dedicated_request => {
+        // Connections of its own are nobody else's to hold up.
+        Some(bytes) if bytes.len() >= worker.limits.dedicated_request && session.lane_set.get() == 0 => {
             worker.send_dedicated(inner, errand, bytes.clone());
             inner.epoch = OTHER_LANE;
         }
@@ -84,15 +85,15 @@ pub fn slot_of_keys(
         // No keys, or arguments that no node accepts: any node gives the right answer.
         return Ok(NO_SLOT);
     }
-    common_slot(keys.iter().map(|&index| args.at(index as usize)))
+    common_slot(session.worker().limits.key_slots, keys.iter().map(|&index| args.at(index as usize)))
 }
 
 /// The slot all these keys share; [`NO_SLOT`] without any.
 ///
 /// # Errors
 /// They lie in several.
-pub fn common_slot<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Result<u16, CrossSlot> {
-    let mut slots = keys.map(slot_of);
+pub fn common_slot<'a>(key_slots: KeySlots, keys: impl Iterator<Item = &'a [u8]>) -> Result<u16, CrossSlot> {
+    let mut slots = keys.map(|key| key_slots.of(key));
     let Some(first) = slots.next() else { return Ok(NO_SLOT) };
     if slots.all(|slot| slot == first) { Ok(first) } else { Err(CrossSlot) }
 }
@@ -107,6 +108,9 @@ pub fn split(
 ) {
     let worker = session.worker();
     let step = if kind == SplitKind::AllOk { 2 } else { 1 };
+    if worker.limits.key_slots == KeySlots::One {
+        return forward(session, inner, command, frame, (worker.limits.key_slots.of(args.at(1)), false));
+    }
     let plan = match split_keys(args, step) {
         Split::OneSlot(slot) => return forward(session, inner, command, frame, (slot, false)),
         Split::Parts(_) if !worker.limits.multi_key_split => {
@@ -117,7 +121,7 @@ pub fn split(
     let merge = Merge::new(kind, Rc::clone(&plan), !command.is_read_only(), worker.limits.merge_reply_bytes);
     let seq = inner.expect(session, command, NO_SLOT, CellState::Merging(Box::new(merge)));
     let name = crate::router::split::name(args);
-    let alone = frame.bytes.len() >= worker.limits.dedicated_request;
+    let alone = frame.bytes.len() >= worker.limits.dedicated_request && session.lane_set.get() == 0;
     let mut large = Vec::new();
     for (part, part_plan) in plan.parts().iter().enumerate() {
         let errand = Errand::new(session, seq, NO_SLOT, command, inner.client.resp);

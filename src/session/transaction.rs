@@ -19,7 +19,6 @@ use crate::operation::{self, OperationKind, OwnedRequest};
 use crate::protocol::encode;
 use crate::protocol::request::Args;
 use crate::pubsub::{Act, Kind, PubSubCommand, ways};
-use crate::router::slot::slot_of;
 use crate::topology::node::NodeId;
 use crate::worker::limits::WorkerLimits;
 
@@ -199,7 +198,7 @@ pub fn queue(
             }
             if matches!(command.handling, Handling::PubSub(PubSubCommand::Publish)) {
                 if transaction.channels.is_empty() {
-                    transaction.channel_slot = slot_of(args.at(1));
+                    transaction.channel_slot = session.worker().limits.key_slots.of(args.at(1));
                 }
                 transaction.channels.push(ways::hash(args.at(1)));
             }
@@ -247,7 +246,7 @@ fn judge(
         Handling::PubSub(what) => match what.act() {
             // The node it goes to tells all others.
             Act::Publish(Kind::Channel | Kind::Pattern) => Ok((Queued::Sent, NO_SLOT)),
-            Act::Publish(Kind::Shard) => Ok((Queued::Sent, slot_of(args.at(1)))),
+            Act::Publish(Kind::Shard) => Ok((Queued::Sent, session.worker().limits.key_slots.of(args.at(1)))),
             Act::Join(_) | Act::Leave(_) => Err(Refused::NotHere(NotInMulti::Subscriptions)),
         },
         Handling::Route | Handling::Split(_) | Handling::Operation(_) => {

@@ -15,7 +15,6 @@ use tokio::time::{sleep, sleep_until, timeout};
 
 use super::link::{Link, LinkError, PING, is_usable};
 use super::node::{NodeAddr, NodeId};
-use super::parse::{ANSWERS, QUESTIONS, parse_view};
 use super::settings::{TopologyConfig, backoff, jitter};
 use super::view::View;
 use super::wire::{WireError, decode_reply};
@@ -188,12 +187,13 @@ impl Talk {
         tokio::select! {
             read = self.link.stream.read_buf(self.link.replies.buffer()) => match read {
                 Ok(0) => Err(LinkError::Lost("closed by the node".to_owned())),
-                Ok(_) => self.receive(&runner.addr),
+                Ok(_) => self.receive(&runner.addr, &config),
                 Err(error) => Err(LinkError::Lost(error.to_string())),
             },
             Some(ask) = runner.asked.recv(), if self.owed.len() < ASKS_MAX => {
-                self.owed.push_back((Instant::now(), Owed::View { answers: Vec::with_capacity(ANSWERS), ask }));
-                self.send(QUESTIONS, &config).await.map(|()| None)
+                let (questions, owed) = config.upstream.questions();
+                self.owed.push_back((Instant::now(), Owed::View { answers: Vec::with_capacity(owed), ask }));
+                self.send(questions, &config).await.map(|()| None)
             }
             () = runner.nudge.notified() => self.ping(&config).await,
             () = sleep_until(self.next_ping.into()) => self.ping(&config).await,
@@ -227,7 +227,7 @@ impl Talk {
         timeout(config.node_silence_timeout, self.link.send(bytes)).await.map_err(|_| LinkError::Timeout)?
     }
 
-    fn receive(&mut self, addr: &NodeAddr) -> Result<Option<Fact>, LinkError> {
+    fn receive(&mut self, addr: &NodeAddr, config: &TopologyConfig) -> Result<Option<Fact>, LinkError> {
         self.last_byte = Instant::now();
         let mut fact = None;
         while let Some(raw) = self.link.replies.next_raw()? {
@@ -236,10 +236,10 @@ impl Talk {
                 Some((_, Owed::Pong)) => fact = Some(Fact::Alive { usable: is_usable(&answer)? }),
                 Some((sent, Owed::View { mut answers, ask })) => {
                     answers.push(answer);
-                    if answers.len() < ANSWERS {
+                    if answers.len() < config.upstream.questions().1 {
                         self.owed.push_front((sent, Owed::View { answers, ask }));
                     } else {
-                        let _ = ask.send(parse_view(addr, &answers).map_err(LinkError::from));
+                        let _ = ask.send(config.upstream.view(addr, &answers).map_err(LinkError::from));
                     }
                 }
                 None => return Err(WireError("an answer that nothing was asked for").into()),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::judge::{Asked, judge};
 use super::link::{Link, LinkError};
 use super::node::NodeAddr;
-use super::round::{Plan, Round, failure_rows, no_answer, run};
+use super::round::{Plan, Round, failure_rows, run};
 use super::settings::TopologyConfig;
 use super::snapshot::Snapshot;
 use super::table::SLOTS;
@@ -30,13 +30,21 @@ pub enum TopologyError {
 /// Must run on a `LocalRuntime` (or in a `LocalSet`): it spawns local tasks.
 pub async fn fetch_once(config: TopologyConfig) -> Result<Snapshot, TopologyError> {
     let config = Rc::new(config);
-    let plan =
-        Plan { first: Vec::new(), rest: Vec::new(), current: None, lost: true, config: config.clone() };
+    let plan = Plan {
+        first: Vec::new(),
+        rest: Vec::new(),
+        sentinels: Vec::new(),
+        current: None,
+        lost: true,
+        config: config.clone(),
+    };
     let mut round = run(plan).await;
-    if round.views.is_empty() {
-        return Err(TopologyError::NoAnswer(no_answer(&config, &round.failures)));
+    if !round.answered {
+        return Err(TopologyError::NoAnswer(round.no_answer(&config)));
     }
-    if let Ok(agreed) = &round.judgement.outcome {
+    if let Ok(agreed) = &round.judgement.outcome
+        && config.upstream.is_cluster()
+    {
         let asked: Vec<&String> = round.views.iter().map(|view| &view.my_id).collect();
         let others = agreed.nodes.iter().filter(|(id, node)| node.ignored.is_none() && !asked.contains(id));
         let others: Vec<NodeAddr> =
@@ -61,6 +69,7 @@ pub async fn fetch_once(config: TopologyConfig) -> Result<Snapshot, TopologyErro
     let mut snapshot = Snapshot::of(&agreed, health).with_views(&round.views, &round.judgement.verdicts);
     snapshot.ready = usize::from(snapshot.slots_covered) == SLOTS || (agreed.state_ok && !agreed.tentative);
     snapshot.failures = failures;
+    snapshot.views.append(&mut round.beside);
     Ok(snapshot)
 }
 

@@ -55,8 +55,10 @@ pub struct Topology {
     generation: watch::Sender<u64>,
     rounds_started: AtomicU64,
     rounds_finished: AtomicU64,
+    pub(crate) migrations: AtomicU64,
     events: mpsc::Sender<Event>,
     pub(crate) ready: AtomicBool,
+    pub(crate) no_cluster: AtomicBool,
     pub(crate) reason: ArcSwapOption<String>,
     pub(crate) version: ArcSwapOption<String>,
     pub(crate) snapshot: ArcSwap<Snapshot>,
@@ -76,8 +78,10 @@ impl Topology {
             generation: watch::Sender::new(0),
             rounds_started: AtomicU64::new(0),
             rounds_finished: AtomicU64::new(0),
+            migrations: AtomicU64::new(0),
             events,
             ready: AtomicBool::new(false),
+            no_cluster: AtomicBool::new(false),
             reason: ArcSwapOption::from_pointee("the cluster has not been asked yet".to_owned()),
             version: ArcSwapOption::empty(),
             snapshot: ArcSwap::default(),
@@ -117,6 +121,12 @@ impl Topology {
         self.rounds_started.load(Ordering::Acquire) + 1
     }
 
+    /// Grows whenever other slots than before are on their way from one node to another. Stored before the
+    /// generation grows.
+    pub fn migrations(&self) -> u64 {
+        self.migrations.load(Ordering::Acquire)
+    }
+
     /// Tells the topology task something; never waits.
     pub fn report(&self, event: Event) {
         if self.events.try_send(event).is_err() {
@@ -140,6 +150,11 @@ impl Topology {
     /// A complete table (all slots, or the cluster itself says that it is ok) was loaded once.
     pub fn ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
+    }
+
+    /// A cluster is expected, and all that answers is a server that is none.
+    pub fn is_no_cluster(&self) -> bool {
+        self.no_cluster.load(Ordering::Relaxed)
     }
 
     /// Why not ready; `None` when ready.

@@ -11,7 +11,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::node::NodeAddr;
-use super::parse::{ANSWERS, ParseError, QUESTIONS, no_error, parse_view};
+use super::parse::{ParseError, no_error};
 use super::settings::TopologyConfig;
 use super::view::View;
 use super::wire::{Replies, WireError, decode_reply};
@@ -58,7 +58,13 @@ impl LinkError {
         match self {
             LinkError::Handshake(HandshakeError::WrongPassword(_))
             | LinkError::Answer(ParseError::Auth(_)) => 9,
-            LinkError::Answer(ParseError::ClusterDisabled) => 8,
+            LinkError::Answer(
+                ParseError::ClusterDisabled
+                | ParseError::IsCluster
+                | ParseError::IsSentinel
+                | ParseError::NotSentinel
+                | ParseError::UnknownMaster(_),
+            ) => 8,
             LinkError::Answer(ParseError::Refused(_)) | LinkError::Handshake(HandshakeError::Other(_)) => 7,
             LinkError::Answer(ParseError::Loading) | LinkError::Handshake(HandshakeError::Loading) => 6,
             LinkError::Answer(ParseError::Form(_)) | LinkError::Wire(_) | LinkError::OtherNode => 5,
@@ -136,12 +142,15 @@ impl Link {
     }
 
     /// Checks that the node at this address is the one expected. A node that does not tell its id
-    /// (old version, narrow ACL) is believed.
+    /// (old version, narrow ACL) is believed; so is one that is no cluster node and has none.
     pub(crate) async fn check_id(
         &mut self,
         expected: &str,
         config: &TopologyConfig,
     ) -> Result<(), LinkError> {
+        if !config.upstream.is_cluster() {
+            return Ok(());
+        }
         let id = timeout(config.connect_timeout, async {
             self.send(MYID).await?;
             Ok::<_, LinkError>(decode_reply(&self.reply().await?)?)
@@ -169,16 +178,17 @@ impl Link {
         dialled: &NodeAddr,
         config: &TopologyConfig,
     ) -> Result<View, LinkError> {
+        let (questions, owed) = config.upstream.questions();
         let answers = timeout(config.connect_timeout, async {
-            self.send(QUESTIONS).await?;
-            let mut answers = Vec::with_capacity(ANSWERS);
-            while answers.len() < ANSWERS {
+            self.send(questions).await?;
+            let mut answers = Vec::with_capacity(owed);
+            while answers.len() < owed {
                 answers.push(decode_reply(&self.reply().await?)?);
             }
             Ok::<_, LinkError>(answers)
         });
         let answers = answers.await.map_err(|_| LinkError::Timeout)??;
-        Ok(parse_view(dialled, &answers)?)
+        Ok(config.upstream.view(dialled, &answers)?)
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<(), LinkError> {

@@ -8,6 +8,9 @@
 //!
 //! `learn` reads the commands of nodes whose version or modules are new to us.
 //!
+//! Where the seeds lead to sentinels (`sentinel`) or to one server (`standalone`) a round asks otherwise, and one
+//! primary owns all slots (`server`); all the rest is the same.
+//!
 //! # Which views count, and what they come to
 //!
 //! A single node's word can be wrong: it may be partitioned away, new, forgotten by the others,
@@ -52,6 +55,7 @@ pub mod table;
 mod agreed;
 mod control;
 mod fetch;
+mod gather;
 mod handle;
 mod health;
 mod heard;
@@ -65,9 +69,12 @@ mod registry;
 mod render;
 mod round;
 mod schedule;
+mod sentinel;
+mod server;
 mod service;
 mod settings;
 mod snapshot;
+mod standalone;
 mod stats;
 mod view;
 mod watch;
@@ -95,7 +102,7 @@ pub use judge::Verdict;
 pub use registry::{HARD_NODES, NodeRegistry, QUARANTINE, SOFT_NODES};
 pub use render::{render_json, render_text};
 pub use service::TopologyTask;
-pub use settings::TopologyConfig;
+pub use settings::{SentinelSettings, TopologyConfig, Upstream};
 pub use snapshot::{
     FailureSnapshot, IgnoredSnapshot, MigrationSnapshot, NodeSnapshot, ShardSnapshot, Snapshot,
     UncoveredSnapshot, ViewSnapshot,

@@ -1,10 +1,13 @@
-//! A node's own word about itself: its line of CLUSTER NODES. What it owns, under which config epoch, and which
+//! A node's own word about itself: its line of CLUSTER NODES, or its ROLE where there is no cluster. What it owns, under which config epoch, and which
 //! of its slots are leaving it. Unlike anything another node says, this is never behind.
 
 use super::table::SLOTS;
 
 /// CLUSTER NODES as a request.
 pub const CLUSTER_NODES: &[u8] = b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nNODES\r\n";
+
+/// ROLE as a request: the same where the node is no cluster node.
+pub const ROLE: &[u8] = b"*1\r\n$4\r\nROLE\r\n";
 
 /// What one node says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +33,19 @@ impl OwnWord {
         let is_mine =
             |line: &&str| line.split(' ').nth(2).is_some_and(|f| f.split(',').any(|f| f == "myself"));
         Self::line(text.lines().find(is_mine)?)
+    }
+
+    /// From a whole reply to ROLE: a primary owns all slots. It tells no id. `None` if it is anything else.
+    pub fn of_role(reply: &[u8]) -> Option<Self> {
+        let mut lines =
+            reply.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        lines.next().filter(|line| line.starts_with(b"*"))?;
+        let slots = vec![(0, SLOTS as u16 - 1)];
+        match lines.nth(1)? {
+            b"master" => Some(Self { primary: true, slots, ..Self::default() }),
+            b"slave" | b"replica" => Some(Self::default()),
+            _ => None,
+        }
     }
 
     /// `<id> <address> <flags> <primary> <ping> <pong> <epoch> <link> <slot>…`
@@ -107,9 +123,20 @@ mod tests {
     }
 
     #[test]
+    fn roles() {
+        let primary = OwnWord::of_role(b"*3\r\n$6\r\nmaster\r\n:9\r\n*0\r\n").unwrap();
+        assert!(primary.primary && all_covered([&primary]));
+        let replica = b"*5\r\n$5\r\nslave\r\n$1\r\nh\r\n:1\r\n$9\r\nconnected\r\n:9\r\n";
+        assert_eq!(OwnWord::of_role(replica), Some(OwnWord::default()));
+    }
+
+    #[test]
     fn anything_else_is_no_word() {
         for reply in ["-ERR no\r\n", "$0\r\n\r\n", "+OK\r\n", "", "$20\r\na b myself,master - 0\r\n"] {
             assert_eq!(OwnWord::parse(reply.as_bytes()), None, "{reply:?}");
+        }
+        for reply in [&b"*-1\r\n"[..], b"-NOPERM\r\n", b"*2\r\n$8\r\nsentinel\r\n*0\r\n", b""] {
+            assert_eq!(OwnWord::of_role(reply), None);
         }
         let wrong = "$9\r\na b myself,master - 0 0 1 connected 5-2\n\r\n";
         assert_eq!(OwnWord::parse(wrong.as_bytes()), None);

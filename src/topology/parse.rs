@@ -2,9 +2,10 @@
 //!
 //! Addresses. CLUSTER SLOTS says what a client shall dial (`cluster-preferred-endpoint-type`), so
 //! its host and port come before those of CLUSTER NODES; rows that only CLUSTER NODES has (slotless
-//! primaries, failed replicas) take `ip:port` from there. A host that is nil, empty or `?` means
-//! "the host I dialled", with the port of the row; only where that would be the very node that was
-//! asked although the row is another node, the row's IP is used. Port 0 is no address.
+//! primaries, failed replicas) take `ip:port` from there, or their host name where others go by theirs.
+//! A host that is nil, empty or `?` means "the host I dialled", with the port of the row; only where that
+//! would be the very node that was asked although the row is another node, the row's IP is used. Port 0
+//! is no address.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,6 +13,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use redis_protocol::resp2::types::{OwnedFrame, Resp2Frame};
 
 use super::node::NodeAddr;
+use super::server::mode;
 use super::table::SLOTS;
 use super::view::{Claim, ClusterInfo, Flags, Migration, Row, ServerInfo, View};
 
@@ -33,8 +35,22 @@ pub(crate) enum ParseError {
     #[error("{0}")]
     Auth(String),
     /// Not a cluster node.
-    #[error("cluster support is disabled at the node")]
+    #[error(
+        "cluster support is disabled at the node; set `upstream` to standalone or sentinel if that is meant"
+    )]
     ClusterDisabled,
+    /// A cluster node, but no cluster is expected.
+    #[error("the server is a node of a cluster; set `upstream` to cluster")]
+    IsCluster,
+    /// A sentinel, but none is expected.
+    #[error("the server is a sentinel; set `upstream` to sentinel")]
+    IsSentinel,
+    /// Not a sentinel, but one is expected.
+    #[error("the server is no sentinel; they usually listen on port 26379")]
+    NotSentinel,
+    /// A sentinel that does not know the name.
+    #[error("the sentinel monitors no master named {0:?} (sentinel-master)")]
+    UnknownMaster(String),
     /// The node is loading its data set.
     #[error("the node is loading its data set")]
     Loading,
@@ -55,6 +71,9 @@ pub(crate) fn parse_view(dialled: &NodeAddr, answers: &[OwnedFrame]) -> Result<V
     let [slots, nodes, info, server, hello, count] = answers else {
         return Err(ParseError::Form("number of answers"));
     };
+    if no_error(slots).is_err() && mode(server.as_str().unwrap_or("")) == Some("sentinel") {
+        return Err(ParseError::IsSentinel);
+    }
     let slots = array(no_error(slots)?).ok_or(ParseError::Form("CLUSTER SLOTS"))?;
     let nodes = no_error(nodes)?.as_str().ok_or(ParseError::Form("CLUSTER NODES"))?;
     let info = no_error(info)?.as_str().ok_or(ParseError::Form("CLUSTER INFO"))?;
@@ -83,7 +102,7 @@ pub(crate) fn no_error(frame: &OwnedFrame) -> Result<&OwnedFrame, ParseError> {
     })
 }
 
-fn array(frame: &OwnedFrame) -> Option<&[OwnedFrame]> {
+pub(super) fn array(frame: &OwnedFrame) -> Option<&[OwnedFrame]> {
     match frame {
         OwnedFrame::Array(items) => Some(items),
         _ => None,
@@ -213,6 +232,7 @@ fn slot_rows(
             claims.push(Claim { first, last, owner });
         }
     }
+    by_name(&preferred, rows);
     for (id, (addr, aliases)) in preferred {
         if let Some(row) = rows.get_mut(&id).filter(|row| !row.flags.noaddr) {
             row.aliases.extend(aliases);
@@ -222,6 +242,22 @@ fn slot_rows(
         }
     }
     Ok(claims)
+}
+
+/// Where the cluster prefers host names, rows that CLUSTER SLOTS does not have go by theirs, too: of a replica to
+/// which nothing was replicated yet it says nothing.
+fn by_name(preferred: &HashMap<String, (NodeAddr, Vec<NodeAddr>)>, rows: &mut BTreeMap<String, Row>) {
+    let is_name = |(id, (addr, _)): (&String, &(NodeAddr, Vec<NodeAddr>))| {
+        rows.get(id).is_some_and(|row| row.aliases.contains(addr) && row.addr.as_ref() != Some(addr))
+    };
+    if !preferred.iter().any(is_name) {
+        return;
+    }
+    for (_, row) in rows.iter_mut().filter(|(id, row)| !row.flags.noaddr && !preferred.contains_key(*id)) {
+        if let Some(name) = row.aliases.first().cloned() {
+            row.aliases.extend(row.addr.replace(name));
+        }
+    }
 }
 
 fn slot_number(n: i64) -> Option<u16> {
@@ -308,7 +344,7 @@ fn fill_unknown_hosts(my_id: &str, dialled: &NodeAddr, rows: &mut BTreeMap<Strin
 
 // === INFO ===
 
-fn fields(text: &str) -> impl Iterator<Item = (&str, &str)> {
+pub(super) fn fields(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.lines().filter_map(|line| line.trim_end().split_once(':'))
 }
 
@@ -325,12 +361,13 @@ fn cluster_info(text: &str) -> ClusterInfo {
     info
 }
 
-fn server_info(text: &str) -> ServerInfo {
+pub(super) fn server_info(text: &str) -> ServerInfo {
     let mut info = ServerInfo::default();
     for (key, value) in fields(text) {
         match key {
             "redis_version" => info.redis_version = Some(value.to_owned()),
             "valkey_version" => info.valkey_version = Some(value.to_owned()),
+            "run_id" => info.run_id = Some(value.to_owned()),
             _ => {}
         }
     }
@@ -341,7 +378,7 @@ fn server_info(text: &str) -> ServerInfo {
 
 /// Differs when the node's commands may differ: of its version, its modules (in any order) and the number
 /// of its commands. What the node did not tell makes no difference.
-fn commands_mark(server: &ServerInfo, hello: &OwnedFrame, count: &OwnedFrame) -> u64 {
+pub(super) fn commands_mark(server: &ServerInfo, hello: &OwnedFrame, count: &OwnedFrame) -> u64 {
     let mut mark = DefaultHasher::new();
     (&server.redis_version, &server.valkey_version).hash(&mut mark);
     let fields = array(hello).unwrap_or(&[]).chunks_exact(2);

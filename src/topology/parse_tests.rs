@@ -66,8 +66,8 @@ cc 10.0.0.3:6379@16379,n3.example master - 0 0 2 connected [7->-aa]\n";
     let view = view("10.0.0.9:7000", rows, nodes);
     assert_eq!(at(&view, "aa"), "n1.example:6379");
     assert_eq!(view.rows["aa"].aliases, [addr("10.0.0.1:6379")]);
-    assert_eq!(at(&view, "cc"), "10.0.0.3:6379");
-    assert_eq!(view.rows["cc"].aliases, [addr("n3.example:6379")]);
+    assert_eq!(at(&view, "cc"), "n3.example:6379", "as the others");
+    assert_eq!(view.rows["cc"].aliases, [addr("10.0.0.3:6379")]);
     assert_eq!(at(&view, "bb"), "10.0.0.2:6379", "`?` on the asked node's port: its IP, not the asked node");
 }
 

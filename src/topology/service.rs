@@ -20,8 +20,9 @@ use super::learn::Learner;
 use super::link::LinkError;
 use super::node::{NodeAddr, NodeId};
 use super::publish::Publisher;
-use super::round::{Plan, Round, failure_rows, no_answer, run};
+use super::round::{Plan, Round, failure_rows, run};
 use super::schedule::Schedule;
+use super::sentinel::Sentinels;
 use super::settings::TopologyConfig;
 use super::snapshot::Snapshot;
 use super::stats::{RefreshResult, Trigger};
@@ -51,6 +52,7 @@ pub struct TopologyTask {
     schedule: Schedule,
     agreed: Option<Rc<Agreed>>,
     watched: WatchList,
+    sentinels: Sentinels,
     learner: Learner,
     round: Option<(Trigger, JoinHandle<Round>)>,
     uncovered_since: Option<Instant>,
@@ -80,6 +82,7 @@ impl TopologyTask {
             schedule,
             agreed: None,
             watched: WatchList::new(config.clone(), sender),
+            sentinels: Sentinels::new(&config),
             learner: Learner::new(config, shared.clone()),
             round: None,
             uncovered_since: None,
@@ -97,6 +100,7 @@ impl TopologyTask {
                 Some(event) = self.events.recv() => self.on_event(event),
                 Some(report) = self.reports.recv() => self.on_report(report),
                 round = finished(&mut self.round) => self.on_round(round),
+                () = self.sentinels.announced() => self.schedule.request(Trigger::Sentinel),
                 () = self.learner.step() => self.show(),
                 () = sleep_until(at.into()), if due.is_some() => {
                     if let Some((_, trigger)) = due {
@@ -228,6 +232,7 @@ impl TopologyTask {
         let plan = Plan {
             first: known.by_ref().take(ASK_FIRST).collect(),
             rest: known.take(ASK_REST).collect(),
+            sentinels: self.sentinels.askable(),
             current: self.agreed.clone(),
             lost: !self.watched.is_any_askable(),
             config: self.config.clone(),
@@ -239,12 +244,15 @@ impl TopologyTask {
     fn on_round(&mut self, (trigger, round): (Trigger, Option<Round>)) {
         self.round = None;
         let now = Instant::now();
-        let Some(round) = round else {
+        let Some(mut round) = round else {
             self.over(trigger, RefreshResult::Failed, now);
             return;
         };
-        let answered = !round.views.is_empty();
+        let answered = round.answered;
         let mut failures = failure_rows(&round);
+        self.sentinels.fit(std::mem::take(&mut round.sentinels));
+        self.shared.no_cluster.store(round.is_no_cluster(), Ordering::Relaxed);
+        let no_answer = if answered { String::new() } else { round.no_answer(&self.config) };
         let result = match round.judgement.outcome {
             Ok(agreed) => {
                 self.last = Snapshot::of(&agreed, |_| "").with_views(&round.views, &round.judgement.verdicts);
@@ -254,13 +262,15 @@ impl TopologyTask {
             Err(why) => {
                 self.last =
                     std::mem::take(&mut self.last).with_views(&round.views, &round.judgement.verdicts);
-                self.refused(if answered { why } else { no_answer(&self.config, &round.failures) });
+                self.refused(if answered { why } else { no_answer });
                 if answered { RefreshResult::Rejected } else { RefreshResult::Failed }
             }
         };
         self.last.failures.clear();
         self.last.failures.append(&mut failures);
+        self.last.views.append(&mut round.beside);
         let node_of = |addr: &NodeAddr| self.shared.node_by_addr(&addr.host, addr.port);
+        self.watched.answered(round.views.iter().filter_map(|view| node_of(&view.dialled)));
         let heard = Heard::new(&round.views, &round.judgement.verdicts, node_of, now);
         self.shared.heard.store(Arc::new(heard));
         self.over(trigger, result, now);
@@ -276,6 +286,9 @@ impl TopologyTask {
     }
 
     fn adopt(&mut self, agreed: Agreed, now: Instant) -> RefreshResult {
+        if self.agreed.as_ref().is_none_or(|before| before.migrations != agreed.migrations) {
+            self.shared.migrations.fetch_add(1, Ordering::AcqRel);
+        }
         let (changed, wanted) = self.publisher.publish(&agreed, &self.shared, now);
         let covered = self.shared.slots_covered();
         let complete = usize::from(covered) == SLOTS;

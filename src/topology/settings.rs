@@ -3,8 +3,55 @@
 
 use std::time::Duration;
 
+use redis_protocol::resp2::types::OwnedFrame;
+
 use super::node::NodeAddr;
+use super::parse::{self, ParseError, parse_view};
+use super::server::{self, parse_server};
+use super::view::View;
 use crate::backend::handshake::Credentials;
+
+/// What the seeds lead to (`upstream`).
+#[derive(Clone, Debug, Default)]
+pub enum Upstream {
+    /// Nodes of a Redis Cluster.
+    #[default]
+    Cluster,
+    /// Sentinels, which know the one primary.
+    Sentinel(SentinelSettings),
+    /// The one server.
+    Standalone,
+}
+
+impl Upstream {
+    /// False when one primary owns all slots.
+    pub fn is_cluster(&self) -> bool {
+        matches!(self, Self::Cluster)
+    }
+
+    /// What a node is asked in a refresh, and how many replies it owes for that.
+    pub(crate) fn questions(&self) -> (&'static [u8], usize) {
+        if self.is_cluster() {
+            (parse::QUESTIONS, parse::ANSWERS)
+        } else {
+            (server::QUESTIONS, server::ANSWERS)
+        }
+    }
+
+    /// The answers as a view.
+    pub(crate) fn view(&self, dialled: &NodeAddr, answers: &[OwnedFrame]) -> Result<View, ParseError> {
+        if self.is_cluster() { parse_view(dialled, answers) } else { parse_server(dialled, answers) }
+    }
+}
+
+/// How the sentinels are asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentinelSettings {
+    /// The name they know the primary by (`sentinel-master`).
+    pub master: String,
+    /// User and password for them (`sentinel-username`, `sentinel-password`).
+    pub credentials: Credentials,
+}
 
 /// Settings of the topology service; the keys of the configuration in parentheses.
 #[derive(Clone, Debug)]
@@ -12,6 +59,8 @@ pub struct TopologyConfig {
     /// Where to start, and where to go when nothing known answers (`seeds`). Names are resolved
     /// anew each time, and all their addresses are tried.
     pub seeds: Vec<NodeAddr>,
+    /// What they lead to (`upstream`).
+    pub upstream: Upstream,
     /// User and password for the nodes (`upstream-username`, `upstream-password`).
     pub credentials: Credentials,
     /// Name of the control connections in CLIENT LIST, empty for none (`upstream-client-name`).
@@ -44,6 +93,7 @@ impl Default for TopologyConfig {
     fn default() -> Self {
         Self {
             seeds: Vec::new(),
+            upstream: Upstream::Cluster,
             credentials: Credentials::default(),
             client_name: "slotway".to_owned(),
             connect_timeout: Duration::from_secs(1),

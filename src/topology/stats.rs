@@ -21,17 +21,20 @@ pub enum Trigger {
     ConnectFailed,
     /// Slots have no owner.
     Uncovered,
+    /// A sentinel announced something, or was connected.
+    Sentinel,
 }
 
 impl Trigger {
     /// All of them, in the order of the metric.
-    pub const ALL: [Trigger; 6] = [
+    pub const ALL: [Trigger; 7] = [
         Trigger::Start,
         Trigger::Timer,
         Trigger::Redirect,
         Trigger::ConnectionLost,
         Trigger::ConnectFailed,
         Trigger::Uncovered,
+        Trigger::Sentinel,
     ];
 
     /// Label of the metric.
@@ -43,6 +46,7 @@ impl Trigger {
             Trigger::ConnectionLost => "connection_lost",
             Trigger::ConnectFailed => "connect_failed",
             Trigger::Uncovered => "uncovered",
+            Trigger::Sentinel => "sentinel",
         }
     }
 }
@@ -80,7 +84,7 @@ impl RefreshResult {
 #[derive(Debug)]
 pub struct TopologyStats {
     born: Instant,
-    refreshes: [[AtomicU64; 4]; 6],
+    refreshes: [[AtomicU64; 4]; 7],
     ignored: [AtomicU64; 6],
     /// Milliseconds from `born` to the last accepted round, plus one; 0 = never.
     accepted_ms: AtomicU64,

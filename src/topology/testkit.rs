@@ -5,6 +5,7 @@ use redis_protocol::resp2::types::OwnedFrame;
 
 use super::node::NodeAddr;
 use super::parse::parse_view;
+use super::server::parse_server;
 use super::view::View;
 
 pub(crate) fn addr(text: &str) -> NodeAddr {
@@ -29,6 +30,22 @@ pub(crate) fn untold() -> [OwnedFrame; 2] {
 
 pub(crate) fn server() -> OwnedFrame {
     bulk("# Server\r\nredis_version:7.0.15\r\n")
+}
+
+/// The view of a server that is no cluster node.
+pub(crate) fn server_view(at: &str, primary: bool) -> View {
+    let role = match primary {
+        true => vec![bulk("master"), OwnedFrame::Integer(7), OwnedFrame::Array(Vec::new())],
+        false => vec![
+            bulk("slave"),
+            bulk("10.0.0.9"),
+            OwnedFrame::Integer(6379),
+            bulk("connected"),
+            OwnedFrame::Integer(7),
+        ],
+    };
+    let [hello, count] = untold();
+    parse_server(&addr(at), &[OwnedFrame::Array(role), server(), hello, count]).unwrap()
 }
 
 /// One node of a described cluster.

@@ -91,6 +91,8 @@ pub(crate) struct ServerInfo {
     pub redis_version: Option<String>,
     /// `valkey_version`, where there is one.
     pub valkey_version: Option<String>,
+    /// `run_id`: of this process alone.
+    pub run_id: Option<String>,
 }
 
 // === impl View ===

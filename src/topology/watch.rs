@@ -98,6 +98,13 @@ impl WatchList {
         self.nodes.get_mut(&id)
     }
 
+    /// These have answered on whatever connection: who is not connected tries it now.
+    pub(crate) fn answered(&self, nodes: impl Iterator<Item = NodeId>) {
+        for watched in nodes.filter_map(|id| self.nodes.get(&id)).filter(|w| !w.health.is_askable()) {
+            watched.control.nudge();
+        }
+    }
+
     /// How many nodes are watched.
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()

@@ -1,7 +1,8 @@
 //! CLIENT TRACKING: a session that tracks has connections of its own, one per node, on which tracking is
-//! switched on before its first request; what the nodes say there is the client's. Owns the session's side:
-//! which lanes are its own, and when the client has to forget everything: when a connection is lost, a slot
-//! gets another owner, or a read went where nobody keeps track of it. Must never let stale data stand.
+//! switched on before its first request; what the nodes say there is the client's (`hear`). Owns the session's
+//! side: which lanes are its own, and when the client has to forget everything: when a connection is lost, a slot
+//! gets another owner or begins to move, or a read went where nobody keeps track of it. Must never let stale data
+//! stand.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,12 +13,11 @@ use crate::command::Command;
 use crate::error::ProxyError;
 use crate::operation::Operation;
 use crate::protocol::encode;
-use crate::session::push::PushFrame;
-use crate::session::state::Resp;
 use crate::session::{Session, SessionInner};
 use crate::worker::WorkerContext;
-use crate::worker::mailbox::{Letter, Process};
 
+pub mod behind;
+pub mod hear;
 pub mod options;
 pub mod side;
 
@@ -25,10 +25,6 @@ use options::{TrackingRequest, TrackingState};
 
 /// "Forget everything", as a push.
 const FLUSH: &[u8] = b">2\r\n$10\r\ninvalidate\r\n_\r\n";
-/// How every invalidation begins.
-const INVALIDATE: &[u8] = b">2\r\n$10\r\ninvalidate\r\n";
-/// The same for a RESP2 client that listens to the channel of invalidations.
-const MESSAGE: &[u8] = b">3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n";
 
 /// One of the places `tracking-clients-max` grants.
 #[derive(Debug)]
@@ -76,20 +72,23 @@ pub async fn switch(operation: &Operation) -> Result<Vec<u8>, ProxyError> {
                 None => TrackingPlace::take(&worker.process.tracking, worker.limits.tracking_clients)
                     .ok_or(ProxyError::TrackingFull)?,
             };
-            let bcast = options.bcast;
-            // Without RESP3 or a redirection there is nobody to tell: a single Redis tells nobody either.
-            let heard = operation.resp == Resp::V3 || options.redirect.is_some();
-            let state = TrackingState { options, caching: None, broken_redirect: false, place };
+            let heard = options.is_heard(operation.resp);
+            let waits = options.bcast && heard;
+            let state =
+                TrackingState { options, caching: None, broken_redirect: false, listens: false, place };
             session.inner().client.tracking = Some(Box::new(state));
             worker.new_lane_set(session, heard);
             session.inner().settle_mode();
             if again {
                 worker.flush_tracking(session);
             }
-            if bcast && heard {
+            if waits {
                 for node in operation.primaries().await? {
                     operation.private_lane(node).await.map_err(ProxyError::from)?;
                 }
+            }
+            if let Some(state) = &mut session.inner().client.tracking {
+                state.listens = true;
             }
         }
     }
@@ -120,18 +119,24 @@ impl WorkerContext {
     /// Switches tracking off; also when the session ends.
     pub fn stop_tracking(&self, session: &Rc<Session>, inner: &mut SessionInner) {
         if inner.client.tracking.take().is_some() {
+            (inner.behind, inner.caching) = (None, None);
             self.new_lane_set(session, false);
             inner.settle_mode();
         }
     }
 
-    /// A push came in on a lane of a session's own.
-    pub fn pushed(&self, lane: &Lane, frame: &[u8]) {
-        if let Some(session) = self.tracker_of(lane)
-            && let Some(keys) = frame.strip_prefix(INVALIDATE)
-        {
-            self.tell(&session, frame, keys);
-        }
+    /// The client's version has changed: from now on its requests take connections that speak it, and what those
+    /// before were told to keep track of is forgotten.
+    pub(crate) fn renew_lanes(self: &Rc<Self>, session: &Rc<Session>) {
+        let heard = {
+            let inner = session.inner();
+            let Some(state) = &inner.client.tracking else { return };
+            state.options.is_heard(inner.client.resp)
+        };
+        self.new_lane_set(session, heard);
+        // What was asked for meanwhile may have gone elsewhere.
+        session.inner().flush_behind();
+        self.settle_trackers();
     }
 
     /// The session a private lane belongs to.
@@ -139,113 +144,53 @@ impl WorkerContext {
         self.trackers.borrow().get(&lane.key.private).cloned()
     }
 
-    /// Has a tracking client forget everything.
-    pub fn flush_tracking(&self, session: &Rc<Session>) {
-        self.tell(session, FLUSH, b"_\r\n");
-    }
-
-    /// The table changed: a slot may have another owner, whose connection may not have been there.
-    pub fn flush_trackers(self: &Rc<Self>) {
-        let trackers: Vec<_> = self.trackers.borrow().values().cloned().collect();
-        for session in trackers {
+    /// The slot table, or what is on its way, changed: a key may live, or come to live, where nobody knows that
+    /// it was read.
+    pub fn flush_trackers(&self) {
+        for session in self.all_trackers() {
             self.flush_tracking(&session);
+            // Replies that were given before may still be on their way.
+            session.inner().flush_behind();
+        }
+    }
+
+    /// Sessions that hear of all keys have a connection to every primary that can be reached.
+    pub fn settle_trackers(self: &Rc<Self>) {
+        for session in self.all_trackers() {
             let inner = session.inner();
-            let bcast = inner.client.tracking.as_ref().is_some_and(|state| state.options.bcast);
             let resp = inner.client.resp;
+            let wants = inner.client.tracking.as_ref().is_some_and(|state| state.options.bcast);
             drop(inner);
-            if bcast {
-                let primaries: Vec<_> =
-                    self.table.borrow().shards().iter().map(|shard| shard.primary).collect();
-                for node in primaries {
-                    self.open_private_lane(&session, node, resp);
+            if wants {
+                let table = Arc::clone(&self.table.borrow());
+                for shard in table.shards() {
+                    self.open_private_lane(&session, shard.primary, resp);
                 }
             }
         }
     }
 
-    fn tell(&self, session: &Rc<Session>, push: &[u8], keys: &[u8]) {
-        let redirect = {
+    /// A session's own connection stands (again). What happened to the keys of its node until then nobody told a
+    /// client that hears of all of them.
+    pub fn private_lane_opened(&self, lane: &Lane) {
+        let Some(session) = self.tracker_of(lane) else { return };
+        let missed = {
             let inner = session.inner();
-            inner.client.tracking.as_ref().and_then(|state| state.options.redirect)
+            inner.client.tracking.as_ref().is_some_and(|state| state.options.bcast && state.listens)
         };
-        match redirect {
-            None => {
-                if session.inner().client.resp == Resp::V3 {
-                    session.push(&mut PushFrame::new(push, 1));
-                }
-            }
-            Some(id) if id == session.id => session.hear_invalidation(push, keys),
-            Some(id) => {
-                let Some(at) = self.process.registry.get(&id).map(|at| *at) else {
-                    return broken_redirect(session, id);
-                };
-                if at == self.index {
-                    let target = self.sessions.borrow().iter().find(|target| target.id == id).cloned();
-                    if let Some(target) = target {
-                        target.hear_invalidation(push, keys);
-                    }
-                } else if let Some(worker) = self.process.workers.get(at) {
-                    let letter = Letter::Invalidation(id, push.to_vec());
-                    if worker.mailbox.try_send(letter).is_err() {
-                        flush_later(&self.process, at, id);
-                    }
-                }
-            }
+        if missed {
+            self.flush_tracking(&session);
         }
     }
 
-    /// An invalidation from another worker for one of our clients.
-    pub fn hear_invalidation(&self, id: u64, push: &[u8]) {
-        let target = self.sessions.borrow().iter().find(|target| target.id == id).cloned();
-        if let (Some(target), Some(keys)) = (target, push.strip_prefix(INVALIDATE)) {
-            target.hear_invalidation(push, keys);
-        }
+    /// A node said ASK of `slot`. True where clients track and this is the first they could know of it: keys that
+    /// were not there when they were read may come to life at the other node.
+    pub fn is_news_to_trackers(&self, slot: u16) -> bool {
+        self.process.tracking.load(Ordering::Relaxed) > 0 && self.asked_slots.borrow_mut().insert(slot)
     }
-}
 
-/// The mailbox of the worker that has the client is full: what is lost now, a flush makes good as soon as there
-/// is room.
-fn flush_later(process: &Arc<Process>, worker: usize, id: u64) {
-    let Some(handle) = process.workers.get(worker) else { return };
-    let mailbox = handle.mailbox.clone();
-    tokio::task::spawn_local(async move {
-        // A worker that has ended has no clients.
-        let _gone = mailbox.send(Letter::Invalidation(id, FLUSH.to_vec())).await;
-    });
-}
-
-/// The client that got the invalidations is gone: Redis says so, once.
-fn broken_redirect(session: &Rc<Session>, id: u64) {
-    let first = {
-        let mut inner = session.inner();
-        let resp = inner.client.resp;
-        let state = inner.client.tracking.as_mut();
-        state.is_some_and(|state| !std::mem::replace(&mut state.broken_redirect, true)) && resp == Resp::V3
-    };
-    if first {
-        let push = format!(">2\r\n$21\r\ntracking-redir-broken\r\n:{id}\r\n");
-        session.push(&mut PushFrame::new(push.as_bytes(), 1));
-    }
-}
-
-impl Session {
-    /// An invalidation for this client, be it its own or another's. A RESP2 client hears of it only while it is
-    /// subscribed to something, as with a single Redis.
-    fn hear_invalidation(self: &Rc<Self>, push: &[u8], keys: &[u8]) {
-        let (resp, subscribed) = {
-            let inner = self.inner();
-            (inner.client.resp, inner.client.subscribed)
-        };
-        match resp {
-            Resp::V3 => {
-                self.push(&mut PushFrame::new(push, 1));
-            }
-            Resp::V2 if subscribed => {
-                let keys = if keys == b"_\r\n" { b"*-1\r\n" } else { keys };
-                self.push(&mut PushFrame::new(&[MESSAGE, keys].concat(), 1));
-            }
-            Resp::V2 => {}
-        }
+    fn all_trackers(&self) -> Vec<Rc<Session>> {
+        self.trackers.borrow().values().cloned().collect()
     }
 }
 
@@ -258,11 +203,6 @@ impl SessionInner {
         if let Some(state) = &mut self.client.tracking {
             self.caching = state.caching.take();
         }
-    }
-
-    /// A read may have gone where nobody keeps track of it: once everything is answered the client forgets all.
-    pub fn distrust_reads(&mut self) {
-        self.flush_after = self.client.tracking.is_some();
     }
 }
 

@@ -32,6 +32,8 @@ pub struct TrackingState {
     pub caching: Option<bool>,
     /// The client that got the invalidations is gone.
     pub broken_redirect: bool,
+    /// It was told that tracking is on: from now on what it may have missed is made good.
+    pub listens: bool,
     /// Its place among those that may track.
     pub place: TrackingPlace,
 }
@@ -143,6 +145,11 @@ fn no_overlap(asked: &[Vec<u8>], held: &[Vec<u8>]) -> Result<(), String> {
 }
 
 impl TrackingOptions {
+    /// Without RESP3 or a redirection there is nobody to tell: a single Redis tells nobody either.
+    pub fn is_heard(&self, resp: Resp) -> bool {
+        resp == Resp::V3 || self.redirect.is_some()
+    }
+
     /// The request that switches it on for a connection to a node; `redirect` is a connection of ours.
     pub fn request(&self, redirect: Option<u64>) -> Vec<u8> {
         let mut words: Vec<Vec<u8>> =

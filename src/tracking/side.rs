@@ -75,6 +75,7 @@ pub async fn introduce(stream: &mut TcpStream, request: &[u8]) -> Result<(), Con
                 match frame.first() {
                     Some(b'>') => {}
                     Some(b'+') => answered = true,
+                    Some(b'-') => return Err(ConnectError::Refused),
                     _ => return Err(ConnectError::BadReply),
                 }
             }

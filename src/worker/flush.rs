@@ -89,8 +89,8 @@ fn settle(worker: &Rc<WorkerContext>) {
             errand.session.fail(&errand, lost_error(&errand));
         }
     }
-    for session in worker.take_flushes() {
-        worker.flush_tracking(&session);
+    for session in worker.take_tellings() {
+        worker.tell_behind(&session);
     }
     if !worker.ordering.borrow().is_empty() {
         let sessions = std::mem::take(&mut *worker.ordering.borrow_mut());

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::clock::micros;
 use crate::backend::handshake::Credentials;
 use crate::config::Config;
+use crate::config::value::Upstream;
 use crate::protocol::Limits as ProtocolLimits;
+use crate::router::slot::KeySlots;
 
 /// What one worker needs of the configuration. Times without a unit in their type are microseconds.
 #[derive(Debug)]
@@ -56,6 +58,8 @@ pub struct WorkerLimits {
     pub client_subscriptions: usize,
     /// `worker-subscriptions`.
     pub worker_subscriptions: usize,
+    /// By `upstream`.
+    pub key_slots: KeySlots,
     /// `multi-key-split`.
     pub multi_key_split: bool,
     /// `connect-timeout`.
@@ -102,6 +106,10 @@ impl WorkerLimits {
             subscriber_bytes: usize::try_from(config.subscriber_pending_bytes).unwrap_or(usize::MAX),
             client_subscriptions: config.client_subscriptions,
             worker_subscriptions: config.worker_subscriptions,
+            key_slots: match config.upstream {
+                Upstream::Cluster => KeySlots::Hashed,
+                Upstream::Sentinel | Upstream::Standalone => KeySlots::One,
+            },
             multi_key_split: config.multi_key_split,
             connect_timeout: config.connect_timeout,
             silence: config.node_silence_timeout,

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backend::permit::DedicatedCount;
+use crate::command::CommandTable;
 use crate::command::local::ClientsRequest;
 use crate::config::Config;
 use crate::error::ProxyError;
@@ -44,6 +46,8 @@ pub enum Letter {
     Clients(ClientsRequest, u64, oneshot::Sender<Told>),
     /// Tell this client of an invalidation.
     Invalidation(u64, Vec<u8>),
+    /// Publish your counters as they are now, and answer.
+    Publish(oneshot::Sender<()>),
     /// Close every client at a reply boundary, then end.
     Drain,
 }
@@ -59,6 +63,21 @@ pub struct WorkerHandle {
     pub memory: AtomicU64,
     /// Its published counters.
     pub snapshot: Arc<Snapshot>,
+}
+
+/// Where INFO's own counts begin: nowhere, or at the last CONFIG RESETSTAT. Metrics are never set back.
+#[derive(Debug, Default)]
+pub struct Baseline {
+    /// Requests and bytes.
+    pub traffic: Traffic,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Connections refused.
+    pub refused: u64,
+    /// Each command, by `CommandId`.
+    pub commands: Vec<u64>,
+    /// Each error, in the order of `ProxyError::ALL`.
+    pub errors: Vec<u64>,
 }
 
 /// What all threads share.
@@ -94,6 +113,8 @@ pub struct Process {
     pub dedicated: Arc<DedicatedCount>,
     /// Who is subscribed to what.
     pub pubsub: Counts,
+    /// What INFO takes off its counts.
+    pub baseline: ArcSwap<Baseline>,
     next_client: AtomicU64,
 }
 
@@ -118,6 +139,7 @@ impl Process {
             draining: AtomicBool::new(false),
             dedicated: Arc::default(),
             pubsub: Counts::default(),
+            baseline: ArcSwap::default(),
             next_client: AtomicU64::new(first),
         })
     }
@@ -137,7 +159,32 @@ impl Process {
         self.workers.iter().map(|worker| worker.snapshot.traffic()).sum()
     }
 
-    /// The same per second.
+    /// How often each command was received, by `CommandId`.
+    pub fn all_commands(&self) -> Vec<u64> {
+        let mut calls = vec![0; CommandTable::builtin().len()];
+        self.workers.iter().for_each(|worker| worker.snapshot.add_commands(&mut calls));
+        calls
+    }
+
+    /// How often clients were answered with each error of ours, in the order of `ProxyError::ALL`.
+    pub fn all_errors(&self) -> Vec<u64> {
+        let mut counts = vec![0; ProxyError::ALL.len()];
+        self.workers.iter().for_each(|worker| worker.snapshot.add_errors(&mut counts));
+        counts
+    }
+
+    /// INFO's counts begin here, as of the workers' last publish.
+    pub fn reset_stats(&self) {
+        self.baseline.store(Arc::new(Baseline {
+            traffic: self.traffic(),
+            accepted: self.accepted.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            commands: self.all_commands(),
+            errors: self.all_errors(),
+        }));
+    }
+
+    /// Requests and bytes of all clients per second.
     pub fn rates(&self) -> Traffic {
         self.workers.iter().map(|worker| worker.snapshot.rates()).sum()
     }

@@ -3,7 +3,7 @@
 //! and `Cell`.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -48,7 +48,8 @@ use crate::operation::ping::Questions;
 use crate::protocol::scan::RequestScanner;
 use crate::pubsub::hub::Hub;
 use crate::session::Session;
-use crate::session::script::Loaded;
+use crate::session::script::LastScript;
+use crate::session::show::Shows;
 use crate::session::written::Losses;
 use crate::telemetry::Counters;
 use crate::topology::Topology;
@@ -115,9 +116,14 @@ pub struct WorkerContext {
     pub trackers: RefCell<HashMap<u32, Rc<Session>>>,
     /// The last set given out.
     pub lane_sets: Cell<u32>,
-    flushes: RefCell<Vec<Rc<Session>>>,
-    /// Scripts whose bodies the process has.
-    pub noted_scripts: RefCell<Loaded>,
+    tellings: RefCell<Vec<Rc<Session>>>,
+    /// Slots of which a node said ASK, since the table or the open migrations changed last.
+    pub asked_slots: RefCell<HashSet<u16>>,
+    migrations: Cell<u64>,
+    /// The script used last.
+    pub last_script: Cell<Option<LastScript>>,
+    /// Whether nodes tell the bodies of scripts.
+    pub shows: Shows,
     /// Room for the places of keys.
     pub key_indexes: RefCell<Vec<u32>>,
     /// Sessions whose held requests may be able to go on.
@@ -160,8 +166,11 @@ impl WorkerContext {
             scanner: Cell::default(),
             trackers: RefCell::default(),
             lane_sets: Cell::new(0),
-            flushes: RefCell::default(),
-            noted_scripts: RefCell::default(),
+            tellings: RefCell::default(),
+            asked_slots: RefCell::default(),
+            migrations: Cell::new(0),
+            last_script: Cell::new(None),
+            shows: Shows::default(),
             key_indexes: RefCell::default(),
             ordering: RefCell::default(),
             sessions_in_order: Cell::new(0),
@@ -201,15 +210,15 @@ impl WorkerContext {
         }
     }
 
-    /// Has a tracking client forget everything, once nothing is borrowed.
-    pub fn flush_later(&self, session: &Rc<Session>) {
-        self.flushes.borrow_mut().push(Rc::clone(session));
+    /// Has a tracking client told again what is due behind its replies, once nothing is borrowed.
+    pub fn tell_later(&self, session: &Rc<Session>) {
+        self.tellings.borrow_mut().push(Rc::clone(session));
         self.flusher.arm();
     }
 
-    /// Clients that have to forget everything.
-    pub fn take_flushes(&self) -> Vec<Rc<Session>> {
-        std::mem::take(&mut *self.flushes.borrow_mut())
+    /// Clients that are to be told something again.
+    pub fn take_tellings(&self) -> Vec<Rc<Session>> {
+        std::mem::take(&mut *self.tellings.borrow_mut())
     }
 
     /// The same at `at` on the worker's clock.
@@ -263,9 +272,12 @@ impl WorkerContext {
         let idle = |lane: &Lane| lane.state.get() == crate::backend::lane::LaneState::Idle;
         self.lanes.borrow_mut().retain(|lane| table.is_member(lane.key.node) || !idle(lane));
         self.adopted.notify_waiters();
-        if changed {
+        let moving = self.topology.migrations();
+        if self.migrations.replace(moving) != moving || changed {
+            self.asked_slots.borrow_mut().clear();
             self.flush_trackers();
         }
+        self.settle_trackers();
         self.serve_waiting();
         self.settle_subscriptions();
         self.wake_paused();

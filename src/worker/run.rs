@@ -80,6 +80,10 @@ async fn serve(worker: &Rc<WorkerContext>, mut mailbox: mpsc::Receiver<Letter>) 
                     let _ = reply.send(crate::session::clients::perform(worker, &request, asking));
                 }
                 Some(Letter::Invalidation(id, push)) => worker.hear_invalidation(id, &push),
+                Some(Letter::Publish(done)) => {
+                    worker.counters.publish();
+                    let _ = done.send(());
+                }
                 Some(Letter::Drain) => {
                     worker.unpause_clients();
                     draining = Some(drained_per_step(worker));

@@ -3,6 +3,7 @@
 
 mod errors;
 mod forms;
+mod info;
 mod keys;
 mod local;
 mod table;
@@ -16,7 +17,8 @@ use crate::support::resp::frame;
 use crate::support::server::Server;
 
 /// Commands of the table that the server the table comes from cannot be asked about: not in 7.0.
-const NOT_IN_SERVER: &[&str] = &["client|no-touch", "client|setinfo", "cluster|myshardid", "waitaof"];
+const NOT_IN_SERVER: &[&str] =
+    &["client|no-touch", "client|setinfo", "cluster|myshardid", "script|show", "waitaof"];
 
 /// A request as the scanner would hand it over.
 struct Cut {

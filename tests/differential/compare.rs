@@ -322,6 +322,16 @@ fn random(want: &Value, got: &Value, whole: Option<&[u8]>) -> bool {
     alike(want, got) && picked.len() == expected.len() && picked.iter().all(|p| members.contains(p))
 }
 
+/// True if the request may leave different data on both servers, so that its keys must go.
+pub fn leaves_chance(args: &[Vec<u8>]) -> bool {
+    let name = args[0].to_ascii_lowercase();
+    let has = |word: &str| args.iter().any(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
+    super::expect::may_differ(args)
+        || name == b"spop"
+        || (name == b"xadd" && has("*"))
+        || (name == b"sort" && has("BY"))
+}
+
 #[cfg(test)]
 mod tests {
     use slotway::command::CommandTable;
@@ -338,14 +348,4 @@ mod tests {
             Rule::of_difference(command, &args);
         }
     }
-}
-
-/// True if the request may leave different data on both servers, so that its keys must go.
-pub fn leaves_chance(args: &[Vec<u8>]) -> bool {
-    let name = args[0].to_ascii_lowercase();
-    let has = |word: &str| args.iter().any(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
-    super::expect::may_differ(args)
-        || name == b"spop"
-        || (name == b"xadd" && has("*"))
-        || (name == b"sort" && has("BY"))
 }

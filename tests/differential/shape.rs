@@ -126,10 +126,12 @@ fn contains(want: &Value, got: &Value) -> bool {
 }
 
 fn lines_of(value: &Value) -> Option<Vec<&str>> {
-    let line = |line| match line {
-        &Value::Simple(ref text) => Some(text.as_str()),
-        _ => None,
-    };
+    fn line(line: &Value) -> Option<&str> {
+        match line {
+            Value::Simple(text) => Some(text.as_str()),
+            _ => None,
+        }
+    }
     array(value)?.iter().map(line).collect()
 }
 

@@ -1,69 +1,23 @@
 //! Every node gets a new address at once: only the seeds' names lead back. The name is steered by a
 //! hosts file of our own, mounted over the real one in a private mount namespace.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::support::client::words;
 use crate::support::cluster::RedisCluster;
+use crate::support::hosts::Hosts;
 use crate::support::keys::key_in;
-use crate::support::process::scratch_dir;
 use crate::support::proxy::{Proxy, Setup};
 use crate::support::resp::Value;
-use crate::support::{check, leave_out, shared, within};
+use crate::support::{check, shared, within};
 
 const NAME: &str = "redis.slotway.test";
-
-/// Its content may change at any time; every look-up reads it anew.
-struct Hosts(PathBuf);
-
-impl Hosts {
-    fn new() -> Self {
-        let hosts = Self(scratch_dir("hosts").join("hosts"));
-        hosts.point_to("127.0.0.1");
-        hosts
-    }
-
-    /// Written in place: a mount holds the file, not its name.
-    fn point_to(&self, addr: &str) {
-        std::fs::write(&self.0, format!("127.0.0.1 localhost\n{addr} {NAME}\n")).expect("hosts file");
-    }
-
-    /// A command line that runs what follows with this hosts file: as root, or as root of a user
-    /// namespace where the kernel lets anyone make one.
-    fn wrapper(&self) -> Option<Vec<String>> {
-        let script = format!("mount --bind {} /etc/hosts && exec \"$@\"", quoted(&self.0));
-        for flags in [&["-m"][..], &["-r", "-m"]] {
-            let mut line = vec!["unshare".to_owned()];
-            line.extend(flags.iter().map(ToString::to_string));
-            line.extend(["sh", "-c", &script, "sh"].map(str::to_owned));
-            let mut probe = Command::new(&line[0]);
-            probe.args(&line[1..]).args(["getent", "hosts", NAME]);
-            if probe_works(&mut probe) {
-                return Some(line);
-            }
-        }
-        None
-    }
-}
-
-fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display())
-}
-
-fn probe_works(command: &mut Command) -> bool {
-    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
-}
 
 #[test]
 fn all_nodes_move_to_new_addresses_at_once_behind_one_name() {
     need_redis!();
-    let hosts = Hosts::new();
-    let Some(wrapper) = hosts.wrapper() else {
-        leave_out("no private mount namespace to steer a DNS name in (needs root or user namespaces)");
-        return;
-    };
+    let hosts = Hosts::new(&[("127.0.0.1", NAME)]);
+    let Some(wrapper) = hosts.wrapper() else { return };
     let mut cluster = RedisCluster::start(3, 1);
     let seeds = vec![format!("{NAME}:{}", cluster.nodes[0].addr().port())];
     let proxy = Proxy::launch(&Setup { seeds, keys: Vec::new(), wrapper });
@@ -75,7 +29,7 @@ fn all_nodes_move_to_new_addresses_at_once_behind_one_name() {
             client.ok(&cmd!["SET", key, round.to_string()]);
         }
         cluster.move_all_to(last);
-        hosts.point_to(&format!("127.0.0.{last}"));
+        hosts.set(&[(&format!("127.0.0.{last}"), NAME)]);
         within(Duration::from_secs(25), "slotway finds the cluster again", || {
             let replies: Vec<Value> = keys.iter().map(|k| client.call(&cmd!["SET", k, "after"])).collect();
             check(replies.iter().all(|r| !r.is_error()), replies)

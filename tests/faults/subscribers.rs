@@ -1,7 +1,9 @@
 //! Subscribers that are many, that do not read, that want too much, that vanish, or that have had enough: bounded,
 //! and nobody else notices.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::pubsub::{confirmation, is_subscription};
@@ -11,7 +13,10 @@ use crate::support::keys::slot;
 use crate::support::node::{Answer, FakeCluster, Gate, Seen};
 use crate::support::proxy::Proxy;
 use crate::support::resp::Value;
-use crate::support::{allow_files, check, eventually, heavy, leave_out, shared};
+use crate::support::{PATIENCE, allow_files, check, eventually, heavy, leave_out, shared};
+
+/// Clients of one process of two.
+const HALF: usize = 5_000;
 
 #[test]
 fn subscriptions_of_a_client_and_of_a_worker_are_bounded() {
@@ -92,13 +97,96 @@ fn a_subscriber_that_does_not_read_is_closed_and_others_go_on() {
     assert!(proxy.log().contains("closing a subscriber that does not keep up"));
 }
 
-/// Ten thousand clients in this process; the proxy is another.
+/// What is published to the crowd.
+fn payloads() -> Vec<Vec<u8>> {
+    (0..20u8).map(|n| vec![b'a' + n; 10 + usize::from(n) * 500]).collect()
+}
+
+/// Half of the crowd: subscribed.
+fn half(addr: SocketAddr, channel: &str) -> Vec<Client> {
+    let mut clients: Vec<Client> = Vec::with_capacity(HALF);
+    for n in 0..HALF {
+        let mut client = if n % 2 == 0 { Client::connect(addr) } else { Client::connect_resp3(addr) };
+        client.send(&cmd!["SUBSCRIBE", channel]);
+        clients.push(client);
+    }
+    for client in &mut clients {
+        assert_eq!(client.value().items()[2], Value::Int(1));
+    }
+    clients
+}
+
+/// Each hears all of it.
+fn hear(clients: &mut [Client]) {
+    for client in clients {
+        for payload in payloads() {
+            assert!(client.value().items()[2].bytes() == payload.as_slice());
+        }
+    }
+}
+
+/// A part of the test below, in a process of its own.
+#[test]
+#[ignore = "started by the test of 10,000 subscribers"]
+fn the_other_half_of_the_crowd() {
+    let Ok(addr) = std::env::var("CROWD_AT") else { return };
+    let channel = std::env::var("CROWD_CHANNEL").expect("a channel");
+    let mut clients = half(addr.parse().expect("an address"), &channel);
+    println!("\ncrowd: all are subscribed");
+    clients.iter_mut().for_each(|client| client.patience(PATIENCE));
+    hear(&mut clients);
+}
+
+/// The other half's process; it does not outlive the test.
+struct OtherHalf {
+    process: Child,
+    words: BufReader<ChildStdout>,
+}
+
+impl OtherHalf {
+    fn start(addr: SocketAddr, channel: &str) -> Self {
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.args([
+            "--exact",
+            "faults::subscribers::the_other_half_of_the_crowd",
+            "--ignored",
+            "--nocapture",
+        ]);
+        command.env("CROWD_AT", addr.to_string()).env("CROWD_CHANNEL", channel);
+        let mut process = command.stdout(Stdio::piped()).spawn().expect("a process");
+        let words = BufReader::new(process.stdout.take().expect("its words"));
+        Self { process, words }
+    }
+
+    #[track_caller]
+    fn subscribed(&mut self) {
+        let ready =
+            self.words.by_ref().lines().map_while(Result::ok).any(|line| line.starts_with("crowd: all"));
+        assert!(ready, "the other half did not subscribe");
+    }
+
+    #[track_caller]
+    fn heard(&mut self) {
+        let mut rest = String::new();
+        let read = self.words.read_to_string(&mut rest);
+        let status = self.process.wait().expect("its end");
+        assert!(status.success(), "the other half: {read:?} {rest}");
+    }
+}
+
+impl Drop for OtherHalf {
+    fn drop(&mut self) {
+        let _over = self.process.kill();
+        let _over = self.process.wait();
+    }
+}
+
+/// Ten thousand clients, half of them in this process, half in another; the proxy is a third.
 #[test]
 fn ten_thousand_subscribers_of_one_channel_cost_few_connections() {
     need_redis!();
     let _one_at_a_time = heavy();
-    const CLIENTS: usize = 10_000;
-    if allow_files(CLIENTS as u64 + 2_000) < CLIENTS as u64 + 2_000 {
+    if allow_files(2 * HALF as u64 + 2_000) < 2 * HALF as u64 + 2_000 {
         leave_out("fewer than 12,000 open files allowed for 10,000 subscribers");
         return;
     }
@@ -106,28 +194,18 @@ fn ten_thousand_subscribers_of_one_channel_cost_few_connections() {
     let proxy = Proxy::start(&shared::seeds(cluster), &[("workers", "2")]);
     let channel = shared::unique("crowd");
     let owner = cluster.initial_owner(slot(channel.as_bytes()));
-    let mut clients: Vec<Client> = Vec::with_capacity(CLIENTS);
-    for n in 0..CLIENTS {
-        let mut client = if n % 2 == 0 { proxy.client() } else { proxy.client_resp3() };
-        client.send(&cmd!["SUBSCRIBE", channel]);
-        clients.push(client);
-    }
-    for client in &mut clients {
-        assert_eq!(client.value().items()[2], Value::Int(1));
-    }
+    let mut others = OtherHalf::start(proxy.addr(), &channel);
+    let mut clients = half(proxy.addr(), &channel);
+    others.subscribed();
     let upstream = cluster.client(owner).call(&cmd!["PUBSUB", "NUMSUB", channel]).items()[1].int();
     assert_eq!(upstream, 2, "one of each worker");
     let mut publisher = proxy.client();
-    let payloads: Vec<Vec<u8>> = (0..20u8).map(|n| vec![b'a' + n; 10 + usize::from(n) * 500]).collect();
     let start = Instant::now();
-    for payload in &payloads {
-        assert_eq!(publisher.call(&cmd!["PUBLISH", channel, payload]), Value::Int(CLIENTS as i64));
+    for payload in payloads() {
+        assert_eq!(publisher.call(&cmd!["PUBLISH", channel, payload]), Value::Int(2 * HALF as i64));
     }
-    for client in &mut clients {
-        for payload in &payloads {
-            assert!(client.value().items()[2].bytes() == payload.as_slice());
-        }
-    }
+    hear(&mut clients);
+    others.heard();
     eprintln!("200,000 messages took {:?}", start.elapsed());
     drop(clients);
     proxy.wait_metric("slotway_subscriptions", &[], |n| n == 0.0);

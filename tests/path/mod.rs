@@ -20,6 +20,7 @@ pub mod pubsub;
 mod pubsub_scripts;
 mod scan;
 mod scripts;
+mod settings;
 mod tracking;
 mod transactions;
 mod unix;

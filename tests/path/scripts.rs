@@ -37,8 +37,13 @@ fn text(bytes: &[u8]) -> String {
 fn fresh() -> (RedisCluster, Proxy, Vec<String>) {
     let cluster = RedisCluster::start(3, 0);
     let proxy = Proxy::start(&shared::seeds(&cluster), &[]);
-    let keys = (0..3).map(|index| key_in(cluster.slot_of(index), "script")).collect();
+    let keys = shards(&cluster);
     (cluster, proxy, keys)
+}
+
+/// A key per shard.
+fn shards(cluster: &RedisCluster) -> Vec<String> {
+    (0..3).map(|index| key_in(cluster.slot_of(index), "script")).collect()
 }
 
 fn forget_everywhere(cluster: &RedisCluster) {
@@ -87,6 +92,62 @@ fn a_node_that_has_forgotten_is_told_again() {
     assert!(text(&client.reply()).starts_with("-NOSCRIPT"));
     assert_eq!(client.reply(), b"+OK\r\n");
     assert_eq!(text(&client.raw(&evalsha(&sha, &keys[1], "5"))), pair(&keys[1], "5"));
+    // Nothing of what is behind it was executed, for it needs the script, too; or it is about another key.
+    forget_everywhere(&cluster);
+    let other = key_in(cluster.slot_of(1), "other");
+    let set = frame(&[b"SET", other.as_bytes(), b"v"]);
+    let same: Vec<u8> = (0..4).flat_map(|n| evalsha(&sha, &keys[1], &n.to_string())).collect();
+    client.send(&[same, set].concat());
+    for n in 0..4 {
+        assert_eq!(text(&client.reply()), pair(&keys[1], &n.to_string()));
+    }
+    assert_eq!(client.reply(), b"+OK\r\n");
+}
+
+/// Scripts can say what they like, after they did their work: it must not be done twice.
+#[test]
+fn what_a_script_itself_says_is_not_taken_for_a_node_without_it() {
+    let (cluster, proxy, keys) = fresh();
+    let mut client = proxy.client();
+    let words = "NOSCRIPT No matching script. Please use EVAL.";
+    let says = format!("redis.call('INCR',KEYS[1]) return redis.error_reply('{words}')");
+    let repeats = "redis.call('INCR',KEYS[1]) return redis.error_reply(ARGV[1])";
+    for (body, argument) in [(&*says, "x"), (repeats, words)] {
+        let sha = client.ok(&frame(&[b"SCRIPT", b"LOAD", body.as_bytes()])).text();
+        for key in &keys {
+            client.ok(&frame(&[b"SET", key.as_bytes(), b"0"]));
+            assert_eq!(text(&client.raw(&evalsha(&sha, key, argument))), format!("-{words}\r\n"));
+            assert_eq!(client.ok(&frame(&[b"GET", key.as_bytes()])).text(), "1");
+        }
+        // Whose words they were nobody knows: the script goes there once more, and does its work once.
+        forget_everywhere(&cluster);
+        assert_eq!(text(&client.raw(&evalsha(&sha, &keys[0], argument))), format!("-{words}\r\n"));
+        assert_eq!(client.ok(&frame(&[b"GET", keys[0].as_bytes()])).text(), "2");
+    }
+}
+
+/// A client that tracks has connections of its own: the script goes there, also where no other is.
+#[test]
+fn the_script_goes_where_the_requests_of_a_tracking_client_go() {
+    let cluster = RedisCluster::start(3, 0);
+    let proxy = Proxy::start(&shared::seeds(&cluster), &[("workers", "1")]);
+    let (sha, keys) = (sha(&cluster), shards(&cluster));
+    let mut client = proxy.client_resp3();
+    client.ok(&frame(&[b"CLIENT", b"TRACKING", b"ON"]));
+    let get = |key: &str| frame(&[b"GET", key.as_bytes()]);
+    // Its connections stand before anybody names the script.
+    keys.iter().for_each(|key| drop(client.ok(&get(key))));
+    client.ok(&eval(&keys[0], "x"));
+    client.send(&[evalsha(&sha, &keys[1], "1"), get(&keys[1])].concat());
+    assert_eq!((text(&client.reply()), text(&client.reply())), (pair(&keys[1], "1"), "_\r\n".to_owned()));
+    let reply = exec(&mut client, &[evalsha(&sha, &keys[2], "1"), evalsha(&sha, &keys[2], "2")]);
+    assert_eq!(reply, format!("*2\r\n{}{}", pair(&keys[2], "1"), pair(&keys[2], "2")));
+    // No connection is there but its own, and those that look at the cluster.
+    for node in 0..3 {
+        let list = cluster.client(node).ok(&frame(&[b"CLIENT", b"LIST"])).text();
+        let shared = list.lines().filter(|line| line.contains(" cmd=evalsha ") || line.contains(" cmd=get "));
+        assert!(shared.clone().all(|line| line.contains(" flags=t ")), "{list}");
+    }
 }
 
 fn exec(client: &mut Client, requests: &[Vec<u8>]) -> String {
@@ -124,4 +185,51 @@ fn bodies_are_kept_within_the_bound() {
     let mut client = proxy.client();
     client.raw(&eval(&keys[0], "x"));
     assert!(text(&client.raw(&evalsha(&sha, &keys[1], "1"))).starts_with("-NOSCRIPT"));
+}
+
+/// Scripts that each say a number, all of the same length.
+fn numbered(n: usize) -> String {
+    format!("return '{n:03}'")
+}
+
+/// Which of `numbers` EVALSHA finds on a node that has forgotten them: the proxy has their bodies.
+fn kept(cluster: &RedisCluster, proxy: &Proxy, shas: &[String], key: &str, numbers: &[usize]) -> Vec<usize> {
+    forget_everywhere(cluster);
+    let mut client = proxy.client();
+    let found = |n: &usize| {
+        let reply = text(&client.raw(&evalsha(&shas[*n], key, "")));
+        assert!(reply == format!("$3\r\n{n:03}\r\n") || reply.starts_with("-NOSCRIPT"), "{n}: {reply}");
+        reply.starts_with('$')
+    };
+    numbers.iter().copied().filter(found).collect()
+}
+
+#[test]
+fn at_the_bound_the_script_not_used_for_longest_goes_and_comes_back_when_seen_again() {
+    let (cluster, _, keys) = fresh();
+    let key = &keys[0];
+    // A body counts as its length and 128 bytes.
+    let bound = (3 * (numbered(0).len() + 128)).to_string();
+    let proxy = Proxy::start(&shared::seeds(&cluster), &[("script-cache-bytes", &bound), ("workers", "1")]);
+    let load = |n| shared::standalone().client().ok(&frame(&[b"SCRIPT", b"LOAD", numbered(n).as_bytes()]));
+    let shas: Vec<String> = (0..6).map(|n| load(n).text()).collect();
+    let mut client = proxy.client();
+    let mut see =
+        |n: usize| drop(client.ok(&frame(&[b"EVAL", numbered(n).as_bytes(), b"1", key.as_bytes()])));
+    [0, 1, 2].into_iter().for_each(&mut see);
+    // Seen before, and used again: the next one takes the place of another.
+    [0, 3].into_iter().for_each(&mut see);
+    assert_eq!(kept(&cluster, &proxy, &shas, key, &[2, 0, 3, 1]), [2, 0, 3]);
+    // Given up, and seen again: it is back.
+    see(1);
+    assert_eq!(kept(&cluster, &proxy, &shas, key, &[0, 3, 1, 2]), [0, 3, 1]);
+    // EVALSHA of what the node has is a use, too.
+    let mut other = proxy.client();
+    assert_eq!(text(&other.raw(&evalsha(&shas[0], key, ""))), "$3\r\n000\r\n");
+    see(4);
+    assert_eq!(kept(&cluster, &proxy, &shas, key, &[1, 0, 4, 3]), [1, 0, 4]);
+    // A body that alone is too large displaces none.
+    let long = format!("return '{}'", "x".repeat(600));
+    client.ok(&frame(&[b"EVAL", long.as_bytes(), b"1", key.as_bytes()]));
+    assert_eq!(kept(&cluster, &proxy, &shas, key, &[1, 0, 4]), [1, 0, 4]);
 }

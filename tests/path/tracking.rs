@@ -160,6 +160,106 @@ fn a_resp2_client_has_them_sent_to_another() {
     }
 }
 
+const FLUSH: &str = ">2\r\n$10\r\ninvalidate\r\n_\r\n";
+
+#[test]
+fn tracking_lives_through_a_change_of_the_version() {
+    let (keys, mut writer) = (keys("version"), shared::client());
+    for options in ["", " BCAST"] {
+        let mut reader = shared::client();
+        // Nobody hears of it so far.
+        reader.ok(&line(&format!("CLIENT TRACKING ON{options}")));
+        keys.iter().for_each(|key| drop(reader.ok(&line(&format!("GET {key}")))));
+        // Behind requests of before, and alone.
+        for before in [true, false] {
+            let get = line(&format!("GET {}", keys[0]));
+            reader.send(&[if before { get } else { Vec::new() }, line("HELLO 3")].concat());
+            let hello = (0..=usize::from(before)).map(|_| text(&reader.reply())).last().unwrap();
+            assert!(hello.starts_with('%'), "{hello}");
+            assert_eq!(text(&reader.reply()), FLUSH, "what it read so far nobody kept track of");
+            for key in &keys {
+                reader.send(&line(&format!("GET {key}")));
+                // By prefix there is more to hear: a connection that stands, other tests' keys.
+                while text(&reader.reply()).starts_with('>') {
+                    assert!(!options.is_empty());
+                }
+            }
+            for key in &keys {
+                writer.ok(&line(&format!("SET {key} changed")));
+                loop {
+                    let push = text(&reader.reply());
+                    if push == invalidation(key) {
+                        break;
+                    }
+                    assert!(!options.is_empty() && push.starts_with('>'), "{push}");
+                }
+            }
+            reader.send(&line("HELLO 2"));
+            while !text(&reader.reply()).starts_with("*14") {}
+            hears_nothing(&mut reader);
+        }
+    }
+}
+
+#[test]
+fn large_requests_are_kept_track_of_like_small_ones() {
+    let keys_of = [("dedicated-request-bytes", "16KiB"), ("workers", "1")];
+    let proxy = Proxy::start(&shared::seeds(shared::cluster()), &keys_of);
+    let (mut reader, mut writer) = (proxy.client_resp3(), proxy.client());
+    reader.ok(&line("CLIENT TRACKING ON NOLOOP"));
+    let name = shared::unique("large");
+    let keys: Vec<String> = (0..2000).map(|n| key_in(77, &format!("{name}:{n}:"))).collect();
+    let words: Vec<&[u8]> =
+        std::iter::once(&b"MGET"[..]).chain(keys.iter().map(|key| key.as_bytes())).collect();
+    let request = frame(&words);
+    assert!(request.len() > 32 << 10);
+    reader.ok(&request);
+    writer.ok(&line(&format!("SET {} v", keys[1234])));
+    assert_eq!(text(&reader.reply()), invalidation(&keys[1234]));
+    // Over several slots, and as part of a large transaction.
+    let mut words = words;
+    let spread: Vec<String> = (0..3).map(|n| key_in(n * 5000, &name)).collect();
+    words.extend(spread.iter().map(|key| key.as_bytes()));
+    reader.ok(&frame(&words));
+    writer.ok(&line(&format!("SET {} v", spread[2])));
+    assert_eq!(text(&reader.reply()), invalidation(&spread[2]));
+    let (read, large) = (line(&format!("GET {}", keys[5])), "x".repeat(40 << 10));
+    let write = line(&format!("SET {} {large}", keys[6]));
+    reader.send(&[line("MULTI"), read, write, line("EXEC")].concat());
+    reader.values(4);
+    writer.ok(&line(&format!("SET {} v", keys[5])));
+    assert_eq!(text(&reader.reply()), invalidation(&keys[5]));
+    // And its own large write is its own.
+    reader.ok(&line(&format!("SET {} {large}", keys[7])));
+    hears_nothing(&mut reader);
+}
+
+#[test]
+fn what_scripts_read_is_kept_track_of() {
+    let (keys, mut writer) = (keys("scripted"), shared::client());
+    let sha = writer.ok(&frame(&[b"SCRIPT", b"LOAD", b"return redis.call('GET',KEYS[1])"])).text();
+    for options in ["", " OPTIN"] {
+        let mut reader = shared::proxy().client_resp3();
+        reader.ok(&line(&format!("CLIENT TRACKING ON{options}")));
+        for key in &keys {
+            for transaction in [false, true] {
+                if !options.is_empty() {
+                    reader.ok(&line("CLIENT CACHING YES"));
+                }
+                let read = line(&format!("EVALSHA_RO {sha} 1 {key}"));
+                if transaction {
+                    reader.send(&[line("MULTI"), read, line("EXEC")].concat());
+                    reader.values(3);
+                } else {
+                    reader.ok(&read);
+                }
+                writer.ok(&line(&format!("SET {key} w")));
+                assert_eq!(text(&reader.reply()), invalidation(key));
+            }
+        }
+    }
+}
+
 #[test]
 fn words_and_errors_are_those_of_a_single_redis() {
     let scripts = [

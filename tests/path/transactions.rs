@@ -271,7 +271,7 @@ fn the_table_says_what_is_refused_inside_a_transaction() {
         let missing = command.entry.arity.unsigned_abs() as usize - request.len();
         // All keys in one slot, numbers of keys right, pairs complete.
         request.extend((0..missing).map(|_| "1".to_owned()));
-        if command.decision.pairs && request.len() % 2 == 0 {
+        if command.decision.pairs && request.len().is_multiple_of(2) {
             request.push("1".to_owned());
         }
         client.raw(b"MULTI\r\n");

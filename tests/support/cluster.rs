@@ -95,6 +95,12 @@ impl RedisCluster {
         self.primaries + index
     }
 
+    /// After a node was started empty, and has another id.
+    #[track_caller]
+    pub fn relearn_ids(&mut self) {
+        self.ids = self.nodes.iter().map(|n| n.client().call(&cmd!["CLUSTER", "MYID"]).text()).collect();
+    }
+
     /// Makes every pair of nodes meet; also how nodes that all moved find each other again.
     #[track_caller]
     pub fn meet_all(&self) {

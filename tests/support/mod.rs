@@ -4,14 +4,17 @@
 #[macro_use]
 pub mod client;
 pub mod cluster;
+pub mod hosts;
 pub mod http;
 pub mod keys;
+pub mod load;
 pub mod node;
 pub mod node_topology;
 pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod resp;
+pub mod sentinel;
 pub mod server;
 pub mod shared;
 

@@ -103,6 +103,22 @@ impl Server {
         self.process.signal("CONT");
     }
 
+    /// Starts it again at its address with an empty folder.
+    #[track_caller]
+    pub fn restart_empty(&mut self) {
+        self.process.kill();
+        self.dir = scratch_dir("redis");
+        self.restart_at(self.addr);
+    }
+
+    /// Starts it again at its address with other options and an empty folder.
+    #[track_caller]
+    pub fn restart_with(&mut self, options: &[&str]) {
+        self.process.kill();
+        self.options = options.iter().map(ToString::to_string).collect();
+        self.restart_empty();
+    }
+
     /// Starts it again (killing it where it still runs) with the same folder at `addr`.
     #[track_caller]
     pub fn restart_at(&mut self, addr: SocketAddr) {

@@ -10,13 +10,17 @@ mod client_filter;
 mod client_list;
 mod cluster;
 mod commands;
-mod config;
+pub mod config;
 mod connection;
 mod docs;
 pub mod glob;
 mod help;
-mod info;
-mod info_nodes;
+pub mod info;
+pub mod info_fields;
+pub mod info_nodes;
+mod info_own;
+mod info_stats;
+pub mod settings;
 
 pub use client::{ClientsRequest, PauseMode, Unblock};
 pub use client_filter::{ClientFilter, ClientKind, KillFilter};
@@ -63,28 +67,28 @@ pub trait Facts {
     fn tcp_port(&self) -> u16;
     /// Numbers.
     fn gauges(&self) -> Gauges;
-    /// How often each command was received, by `CommandId`.
+    /// How often each command was received since the start or CONFIG RESETSTAT, by `CommandId`.
     fn command_calls(&self) -> Vec<u64>;
-    /// How often clients were answered with each error of the proxy, in the order of `ProxyError::ALL`.
+    /// How often clients were answered with each error of the proxy, in the order of `ProxyError::ALL`; as above.
     fn error_counts(&self) -> Vec<u64>;
 }
 
-/// Numbers of the process that INFO shows.
+/// Numbers of the process that INFO shows; those that count are since the start or CONFIG RESETSTAT.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Gauges {
     /// Open client connections.
     pub connected_clients: u64,
     /// How many may be open.
     pub max_clients: u64,
-    /// Connections accepted since the start.
+    /// Connections accepted.
     pub total_connections: u64,
-    /// Connections turned away since the start.
+    /// Connections turned away.
     pub rejected_connections: u64,
-    /// Commands received since the start.
+    /// Commands received.
     pub total_commands: u64,
-    /// Bytes read from clients since the start.
+    /// Bytes read from clients.
     pub input_bytes: u64,
-    /// Bytes written to clients since the start.
+    /// Bytes written to clients.
     pub output_bytes: u64,
     /// Bytes the process may use.
     pub max_memory: u64,
@@ -115,6 +119,8 @@ pub enum After {
     Close,
     /// INFO; nothing is written yet: ask the nodes, then `inform`.
     Inform,
+    /// CONFIG GET; nothing is written yet: ask the nodes, then `config::reply`.
+    Configure,
     /// CLIENT INFO; nothing is written yet: a `client_line` of the asking client.
     Describe,
     /// Nothing is written: any node can answer the request as it is, and nobody else as well.
@@ -158,7 +164,10 @@ pub fn reply(
         LocalCommand::Info => info::reply(env, client.resp, args, None, out),
         LocalCommand::Cluster => cluster::reply(env, client, args, out),
         LocalCommand::ClusterMode => cluster::mode(client, args, out),
-        LocalCommand::Config => config::get(env, client.resp, args, out),
+        LocalCommand::Config if config::wants_nodes(args) => return After::Configure,
+        LocalCommand::Config => {
+            let _no_primary_disagrees = config::reply(env, client.resp, args, config::Heard::Told(&[]), out);
+        }
         LocalCommand::Acl => return acl::reply(env.table, args, out),
         LocalCommand::Help => help::reply(env.table, args, out),
     }
