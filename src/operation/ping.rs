@@ -1,7 +1,7 @@
 //! PING while scripts that name no keys run (see `script::keyless`): busy is what a node that runs one says it is, as
 //! a single Redis would say. It is asked over a connection that nothing else is on, for a node reads nothing behind a
 //! script on the same one. Owns these questions, one per node, whose answer all clients of the worker share. Must
-//! never hold a client up for longer than [`PATIENCE`]: a node says nothing at all until the script's time is over.
+//! never hold a client up for longer than `PATIENCE`: a node says nothing at all until the script's time is over.
 
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
