@@ -192,13 +192,7 @@ impl WorkerContext {
     /// Where a learned command goes when a node has told its keys: a read to a replica only if it must not go
     /// elsewhere.
     pub fn aim_of_told(&self, errand: &Errand) -> Aim {
-        let only =
-            errand.session.read_from.get() == ReadFrom::ReplicaOnly && errand.session.lane_set.get() == 0;
-        if only && errand.command.reads_at_replicas && errand.slot != NO_SLOT {
-            Aim::Replica
-        } else {
-            Aim::Table
-        }
+        if must_be_replica(errand) { Aim::Replica } else { Aim::Table }
     }
 
     /// False while the primary of `slot` is known not to be reachable.
@@ -269,6 +263,14 @@ impl WorkerContext {
     }
 }
 
+/// True for a read that goes to replicas or nowhere.
+pub(super) fn must_be_replica(errand: &Errand) -> bool {
+    errand.session.read_from.get() == ReadFrom::ReplicaOnly
+        && errand.session.lane_set.get() == 0
+        && errand.command.reads_at_replicas
+        && errand.slot != NO_SLOT
+}
+
 /// What came of looking for a node to read from.
 enum Pick {
     /// A replica, with its lane or what is in the way of it.
@@ -287,5 +289,37 @@ fn keep_best(candidates: &mut SmallVec<[Candidate<'_>; 4]>, nearest: bool) {
         let soonest = candidates.iter().map(|candidate| candidate.node.distance()).min().unwrap_or(0);
         let bound = soonest.saturating_add(soonest / 4).saturating_add(AS_NEAR);
         candidates.retain(|candidate| candidate.node.distance() <= bound);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::node::NodeAddr;
+
+    /// Which of nodes with these distances, in our zone or not, are left.
+    fn left(nodes: &[(u32, bool)], nearest: bool) -> Vec<u16> {
+        let make = |(id, &(distance, near)): (usize, &(u32, bool))| {
+            let node = Node::new(NodeId(id as u16), NodeAddr { host: "h".to_owned(), port: 1 });
+            node.set_distance(distance);
+            node.set_near(near);
+            node
+        };
+        let nodes: Vec<Node> = nodes.iter().enumerate().map(make).collect();
+        let candidate = |node| Candidate { node, is_primary: false };
+        let mut candidates: SmallVec<[Candidate<'_>; 4]> = nodes.iter().map(candidate).collect();
+        keep_best(&mut candidates, nearest);
+        candidates.iter().map(|candidate| candidate.node.id.0).collect()
+    }
+
+    #[test]
+    fn our_zone_comes_before_distance_and_distance_counts_for_the_nearest_only() {
+        let apart = [(500, false), (825, false), (826, false), (90_000, false)];
+        assert_eq!(left(&apart, true), [0, 1], "a quarter and a little more is as near");
+        assert_eq!(left(&apart, false), [0, 1, 2, 3]);
+        let zoned = [(500, false), (90_000, true), (400, true)];
+        assert_eq!([left(&zoned, true), left(&zoned, false)], [[1, 2], [1, 2]]);
+        assert_eq!(left(&[(0, false), (150, false)], true), [0, 1], "not measured yet");
+        assert!(left(&[], true).is_empty());
     }
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::doubt::{LOOKS, Verdict};
 use super::lane::{Lane, LaneKey, LaneState};
+use super::reads::must_be_replica;
 use super::ticket::{Aim, Beside, Errand, NO_SLOT, Parcel};
 use super::waiting::Waiter;
 use crate::config::ReadFrom;
@@ -156,6 +157,7 @@ impl WorkerContext {
 
     fn way(self: &Rc<Self>, parcel: &mut Parcel) -> Way {
         let node = match &parcel.aim {
+            Aim::WithScript(_) if must_be_replica(&parcel.errand) => return self.replica_way(&parcel.errand),
             Aim::Table | Aim::WithScript(_) => self.owner(parcel.errand.slot, parcel.errand.session.id),
             Aim::Dedicated(key) => {
                 if let Some(way) = self.dedicated_way(*key, parcel.errand.slot) {

@@ -99,11 +99,11 @@ impl Node {
         self.as_of.store(at.map_or(0, |at| at + 1), Ordering::Relaxed);
     }
 
-    pub(super) fn set_distance(&self, micros: u32) {
+    pub(crate) fn set_distance(&self, micros: u32) {
         self.distance.store(micros, Ordering::Relaxed);
     }
 
-    pub(super) fn set_near(&self, near: bool) {
+    pub(crate) fn set_near(&self, near: bool) {
         self.near.store(near, Ordering::Relaxed);
     }
 

@@ -48,7 +48,7 @@ impl Drop for TrackingPlace {
 /// CLIENT TRACKING.
 ///
 /// # Errors
-/// No place is left, or with BCAST not every primary can be reached within `owner-wait`.
+/// No place or no connection is left, or with BCAST not every primary can be reached within `owner-wait`.
 pub async fn switch(operation: &Operation) -> Result<Vec<u8>, ProxyError> {
     let (session, worker) = (&operation.session, &operation.worker);
     let asked = {
@@ -65,6 +65,12 @@ pub async fn switch(operation: &Operation) -> Result<Vec<u8>, ProxyError> {
         }
         Ok(TrackingRequest::Off) => worker.stop_tracking(session, &mut session.inner()),
         Ok(TrackingRequest::On(options)) => {
+            if session.lane_set.get() == 0
+                && options.is_heard(operation.resp)
+                && let Some(refusal) = side::refusal(operation).await?
+            {
+                return Ok(refusal);
+            }
             let before = session.inner().client.tracking.take();
             let again = before.is_some();
             let place = match before {

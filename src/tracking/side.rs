@@ -3,6 +3,7 @@
 //! connection lasts; when the listener is lost the connection is given up with it.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -10,11 +11,17 @@ use tokio::task::AbortHandle;
 
 use crate::backend::connect::ConnectError;
 use crate::backend::lane::Lane;
-use crate::backend::line::Line;
+use crate::backend::line::{Line, LineError};
+use crate::error::ProxyError;
+use crate::operation::Operation;
 use crate::protocol::encode;
 use crate::protocol::reply::{ReplyScanner, integer};
 use crate::session::state::Resp;
+use crate::topology::node::NodeId;
 use crate::worker::WorkerContext;
+
+const ON: &[u8] = b"*3\r\n$6\r\nCLIENT\r\n$8\r\nTRACKING\r\n$2\r\nON\r\n";
+const OFF: &[u8] = b"*3\r\n$6\r\nCLIENT\r\n$8\r\nTRACKING\r\n$3\r\nOFF\r\n";
 
 /// A listener beside a lane; gone with it.
 #[derive(Debug)]
@@ -49,6 +56,36 @@ pub async fn prepare(
     let id = integer(&reply).and_then(|id| u64::try_from(id).ok()).ok_or(ConnectError::BadReply)?;
     let task = tokio::task::spawn_local(listen(Rc::clone(worker), Rc::clone(lane), line));
     Ok((options.request(Some(id)), Some(Listener(task.abort_handle()))))
+}
+
+/// Whether nodes let us track: tried on a line to one of them, before the client is told that they do. `Some` is
+/// the node's refusal. A node that does not answer now refuses nothing.
+///
+/// # Errors
+/// No dedicated connection is left, which in RESP2 is what listens.
+pub async fn refusal(operation: &Operation) -> Result<Option<Vec<u8>>, ProxyError> {
+    let worker = &operation.worker;
+    let table = Arc::clone(&worker.table.borrow());
+    let up = |node: &NodeId| table.node(*node).is_some_and(|node| node.is_up());
+    let Some(node) = table.shards().iter().map(|shard| shard.primary).find(up) else { return Ok(None) };
+    let try_it = async {
+        let mut line = match worker.check_out(node, Resp::V3).await {
+            Err(LineError::Full) if operation.resp == Resp::V2 => return Err(ProxyError::DedicatedFull),
+            line => line.map_err(|_| ProxyError::ConnectionLost)?,
+        };
+        let reply = line.ask(ON).await.map_err(|_| ProxyError::ConnectionLost)?;
+        if reply.starts_with(b"-") {
+            return Ok(Some(reply.to_vec()));
+        }
+        if line.ask(OFF).await.is_ok_and(|reply| reply.starts_with(b"+")) {
+            worker.give_back(line);
+        }
+        Ok(None)
+    };
+    match tokio::time::timeout(worker.limits.connect_timeout, try_it).await {
+        Err(_) | Ok(Err(ProxyError::ConnectionLost)) => Ok(None),
+        Ok(result) => result,
+    }
 }
 
 async fn listen(worker: Rc<WorkerContext>, lane: Rc<Lane>, mut line: Line) {

@@ -147,18 +147,30 @@ fn the_redirection_to_a_client_that_left_is_broken_as_with_a_single_redis() {
 }
 
 #[test]
-fn a_node_that_lets_nobody_track_is_no_bad_node() {
+fn nodes_that_let_nobody_track_refuse_it_and_are_no_bad_nodes() {
     need_redis!();
     let cluster = RedisCluster::start(3, 0);
-    for node in 0..3 {
-        let rules = "ACL SETUSER default on nopass ~* &* +@all -client|tracking";
-        cluster.client(node).ok(&words(rules));
-    }
     let proxy = Proxy::start(&shared::seeds(&cluster), &[("workers", "1"), ("owner-wait", "1s")]);
+    let rule = |rule: &str| {
+        let request = words(&format!("ACL SETUSER default on nopass ~* &* +@all {rule}client|tracking"));
+        (0..3).for_each(|node| drop(cluster.client(node).ok(&request)));
+    };
     let (mut tracker, mut other) = (proxy.client_resp3(), proxy.client());
     let key = key_in(cluster.slot_of(0), "k");
     other.ok(&cmd!["SET", key, "v"]);
-    tracker.call(&words("CLIENT TRACKING ON"));
+    rule("-");
+    let refused = tracker.call(&words("CLIENT TRACKING ON"));
+    assert!(refused.error().starts_with("NOPERM"), "{refused:?}");
+    assert_eq!(tracker.call(&cmd!["GET", key]), Value::Bulk(b"v".to_vec()));
+    rule("+");
+    tracker.ok(&words("CLIENT TRACKING ON"));
+    tracker.ok(&cmd!["GET", key]);
+    // Taken away later: a connection that cannot track is of no use, but nobody else's.
+    rule("-");
+    for node in 0..3 {
+        cluster.client(node).call(&words("CLIENT KILL TYPE normal SKIPME yes"));
+    }
+    assert_eq!(text(&tracker.reply()), FLUSH);
     for _ in 0..3 {
         let refused = tracker.call(&cmd!["GET", key]);
         assert!(refused.error().starts_with("CLUSTERDOWN"), "{refused:?}");
@@ -170,4 +182,19 @@ fn a_node_that_lets_nobody_track_is_no_bad_node() {
     }
     tracker.ok(&words("CLIENT TRACKING OFF"));
     assert_eq!(tracker.call(&cmd!["GET", key]), Value::Bulk(b"v".to_vec()));
+}
+
+#[test]
+fn without_a_connection_to_listen_on_tracking_is_refused() {
+    need_redis!();
+    let keys = [("workers", "1"), ("dedicated-max-per-node", "1")];
+    let proxy = Proxy::start(&shared::seeds(shared::cluster()), &keys);
+    let mut monitor = proxy.client();
+    monitor.ok(&words("MONITOR"));
+    let (mut reader, mut target) = (proxy.client(), proxy.client_resp3());
+    let id = target.ok(&words("CLIENT ID")).int();
+    let refused = reader.call(&words(&format!("CLIENT TRACKING ON REDIRECT {id}")));
+    assert!(refused.error().starts_with("ERR slotway: no dedicated connection"), "{refused:?}");
+    // In RESP3 the connection itself tells.
+    target.ok(&words("CLIENT TRACKING ON"));
 }

@@ -132,6 +132,25 @@ fn started_any(cluster: &FakeCluster) -> (Proxy, Client) {
 }
 
 #[test]
+fn a_script_that_a_replica_has_lost_is_sent_to_it_again() {
+    let cluster = numbered(1, 1);
+    for (mode, node) in [("replica-only", "1"), ("prefer-replica", "0")] {
+        let (proxy, mut client) = started(&cluster, mode, 1);
+        let body = "return redis.call('get', KEYS[1])";
+        client.ok(&cmd!["EVAL_RO", body, "1", "k"]);
+        let refused = std::sync::atomic::AtomicBool::new(false);
+        cluster.script(move |seen| match (seen.name().as_str(), seen.node) {
+            ("EVALSHA_RO", 1) if !refused.swap(true, std::sync::atomic::Ordering::Relaxed) => {
+                Answer::text("-NOSCRIPT No matching script. Please use EVAL.")
+            }
+            _ => number(seen),
+        });
+        let sha = "4e6d8fc8bb01276962cce5371fa795a7763657ae";
+        assert_eq!(proxy.client().call(&cmd!["EVALSHA_RO", sha, "1", "k"]).text(), node, "{mode}");
+    }
+}
+
+#[test]
 fn scripts_that_only_read_take_their_bodies_along() {
     let cluster = numbered(1, 1);
     let (proxy, mut client) = started(&cluster, "prefer-replica", 1);
