@@ -86,10 +86,13 @@ fn kill_reaches_a_node_whose_dedicated_connections_are_all_taken() {
     let (mut waits, mut refused, mut runs) = (proxy.client(), proxy.client(), proxy.client());
     let busy = key_in(cluster.slot_of(1), "busy");
     waits.send(&cmd!["BLPOP", key_in(cluster.slot_of(1), "list"), "0"]);
+    // Awaited at the node: a second BLPOP sent earlier might take the place first.
     eventually("the place is taken", || {
-        let reply = refused.call(&cmd!["BLPOP", key_in(cluster.slot_of(1), "list"), "0.01"]);
-        check(reply.is_error() && reply.error().contains("dedicated-max-per-node"), reply)
+        let info = text(&cluster.client(1).raw(&words("INFO clients")));
+        check(info.contains("blocked_clients:1"), info)
     });
+    let reply = refused.call(&cmd!["BLPOP", key_in(cluster.slot_of(1), "list"), "0.01"]);
+    assert!(reply.error().contains("dedicated-max-per-node"), "{reply:?}");
     spin(&mut runs, &busy, false);
     eventually("the script is killed", || {
         let reply = proxy.client().call(&request("SCRIPT|KILL"));
