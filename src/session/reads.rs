@@ -66,10 +66,14 @@ impl Reads {
         }
     }
 
-    /// True if a read of `slot` may be at a replica. A request without keys touches none that it may touch.
+    /// True if a read of `slot` may be at a replica; for a request without keys, one of any slot: a script
+    /// touches what it likes.
     pub fn is_away(&self, slot: u16) -> bool {
+        if slot == NO_SLOT {
+            return self.away.iter().any(|word| *word != 0);
+        }
         let (word, bit) = place(slot);
-        self.away.get(word).is_some_and(|word| word & bit != 0 && slot != NO_SLOT)
+        self.away.get(word).is_some_and(|word| word & bit != 0)
     }
 
     /// Request `seq` writes in `slot`.
@@ -146,6 +150,13 @@ impl SessionInner {
         }
     }
 
+    /// A request that is about to leave other than by `send_new` may write.
+    pub fn note_write(&mut self, errand: &Errand) {
+        if errand.session.read_from.get() != ReadFrom::Primary && !errand.command.is_read_only() {
+            self.must_wait_for_reads(errand);
+        }
+    }
+
     /// True while a read at a replica could see what this request does.
     pub fn must_wait_for_reads(&mut self, errand: &Errand) -> bool {
         let alone = self.pending.open() == 1;
@@ -177,13 +188,13 @@ mod tests {
         reads.begin(1, true);
         reads.goes_away(7);
         assert!(reads.is_away(7) && reads.is_away(7 + LUMPS as u16) && !reads.is_away(8));
-        assert!(!reads.is_away(NO_SLOT));
+        assert!(reads.is_away(NO_SLOT), "a request without keys may touch any");
         reads.begin(1, true);
         assert!(reads.is_away(7), "the next part of the same request");
         reads.begin(2, false);
         assert!(reads.is_away(7));
         reads.begin(3, true);
-        assert!(!reads.is_away(7));
+        assert!(!reads.is_away(7) && !reads.is_away(NO_SLOT));
     }
 
     #[test]
