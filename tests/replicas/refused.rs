@@ -153,6 +153,9 @@ fn a_slow_reply_of_a_replica_that_is_well_is_waited_for() {
     assert_eq!(replies, ["slow", "1"], "both by the replica");
 }
 
+/// Makes a replica unusable, or usable again.
+type Switch = fn(&FakeCluster, bool);
+
 #[test]
 fn replica_only_waits_for_a_replica() {
     let cluster = numbered(1, 1);
@@ -165,7 +168,7 @@ fn replica_only_waits_for_a_replica() {
     });
     assert_eq!(reader(&mut client, "k"), 1);
     // It is not fit for a while, or refuses.
-    let unfit: [(&str, fn(&FakeCluster, bool)); 2] = [
+    let unfit: [(&str, Switch); 2] = [
         ("loads", |cluster, on| cluster.change_map(|map| map.data(1).loading = on)),
         ("refuses", |cluster, on| match on {
             true => cluster.script(|seen| match (seen.name().as_str(), seen.node) {
