@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use socket2::TcpKeepalive;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -151,12 +152,21 @@ pub(crate) async fn dial(
     let attempt = async {
         let mut stream = TcpStream::connect((node.addr.host.as_str(), node.addr.port)).await?;
         crate::listener::socket::prepare(&stream)?;
-        // A connection that something on the way forgot, while the node itself answers others.
-        socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(worker.limits.silence))?;
+        notice_silence(&stream, worker.limits.silence)?;
         shake_hands(&mut stream, &opening(worker, node, resp, read_only)).await?;
         Ok(Transport::Tcp(stream))
     };
     tokio::time::timeout(worker.limits.connect_timeout, attempt).await.map_err(|_| ConnectError::Timeout)?
+}
+
+/// Has the kernel give a connection up that something on the way forgot while the node itself answers others, within
+/// about `silence`, also one on which nothing is said: invalidations would come on it.
+fn notice_silence(stream: &TcpStream, silence: Duration) -> std::io::Result<()> {
+    let socket = socket2::SockRef::from(stream);
+    let seconds = |time: Duration| time.max(Duration::from_secs(1));
+    let probes = TcpKeepalive::new().with_time(seconds(silence / 2)).with_interval(seconds(silence / 4));
+    socket.set_tcp_keepalive(&probes)?;
+    socket.set_tcp_user_timeout(Some(silence))
 }
 
 /// What is said first. A server that is no cluster node knows no READONLY and serves reads in either role, so

@@ -29,3 +29,4 @@ mod tracking_order;
 mod transactions;
 mod wait;
 mod waits;
+mod watch;
