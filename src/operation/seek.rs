@@ -58,6 +58,8 @@ impl<'a> Seek<'a> {
         }
         loop {
             let (node, asking) = self.node().await?;
+            // Waiting for a turn to connect is trouble, too.
+            self.trouble.get_or_insert(worker.clock.tick());
             match worker.check_out(node, self.operation.resp).await {
                 Ok(line) => return Ok((line, asking)),
                 Err(LineError::Full) => return Err(ProxyError::DedicatedFull),

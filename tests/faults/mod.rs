@@ -18,6 +18,7 @@ mod pubsub;
 mod redirects;
 mod replies;
 mod resend;
+mod returns;
 mod scan;
 mod scripts;
 mod sentinel;
