@@ -1,6 +1,7 @@
 //! Promises about what happens when something moves, breaks or misbehaves.
 
 mod addresses;
+mod blackhole;
 mod blocking;
 mod busy;
 mod cacher;
