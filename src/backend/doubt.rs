@@ -49,8 +49,10 @@ impl WorkerContext {
             Claim::TryAgain if migrating() => return Verdict::True(Aim::Table),
             Claim::TryAgain => return Verdict::Untrue,
             Claim::Unable(why) => {
-                return match self.topology.bears_out(*why, doubt.from, errand.slot) {
+                let (from, slot) = (doubt.from, errand.slot);
+                return match self.topology.bears_out(*why, from, slot) {
                     Some(true) => Verdict::True(Aim::Table),
+                    _ if self.topology.bore_out_lately(*why, from, slot) => Verdict::True(Aim::Table),
                     Some(false) => Verdict::Untrue,
                     None => Verdict::Open,
                 };

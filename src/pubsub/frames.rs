@@ -125,8 +125,10 @@ fn message(
     {
         return events::take(worker, node, topic, key, frame);
     }
-    topic.heard.set(worker.clock.now());
-    if topic.places.borrow().home() == Some(node) {
+    let now = worker.clock.now();
+    topic.heard.set(now);
+    let counts = topic.places.borrow().home() == Some(node);
+    if counts && topic.echoes.borrow_mut().is_new(node, (channel, payload), now) {
         deliver(worker, topic, frame);
     }
 }

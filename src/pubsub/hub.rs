@@ -144,6 +144,9 @@ pub(super) fn settle(worker: &Rc<WorkerContext>, topic: &Rc<Topic>) {
     for link in plan.prove.iter().filter_map(|node| worker.hub.link(*node)) {
         link.prove(topic.heard.get(), now);
     }
+    if plan.quiet {
+        topic.echoes.borrow_mut().forget();
+    }
     for end in plan.leave {
         leave(worker, topic, end, &Rc::default());
     }

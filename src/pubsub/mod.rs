@@ -18,13 +18,15 @@
 //! It is subscribed at the new place first. Both places bring every message then, so that only the home's count;
 //! the home changes when neither has brought one for a moment, and both answered a PING in it (a node that stands
 //! still is silent, too): none is lost, doubled or overtaken. A topic that is never quiet stays where it is, which is as good. A home that is lost is replaced at once, and what
-//! was published meanwhile is lost, as in Redis.
+//! was published meanwhile is lost, as in Redis; what it had told, and the bus brings to the next home as well, is not
+//! told again ([`Echoes`](echo::Echoes)).
 
 use bytes::Bytes;
 use serde::Deserialize;
 
 pub mod client;
 pub mod counts;
+pub mod echo;
 pub mod events;
 pub mod frames;
 pub mod glob;

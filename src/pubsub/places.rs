@@ -52,6 +52,8 @@ pub struct Plan {
     pub restless: bool,
     /// Nodes that are to show by a PING that their silence means something.
     pub prove: SmallVec<[NodeId; 2]>,
+    /// The home has changed in a quiet moment: no message is under way.
+    pub quiet: bool,
 }
 
 /// What a look at the places goes by.
@@ -63,7 +65,7 @@ pub struct View<'a> {
     pub now: u64,
     /// When a message last came from any place.
     pub heard: u64,
-    /// Messages come from one place at a time anyway: the home need not wait for a quiet moment.
+    /// A message comes from one place (but around a failover): the home need not wait for a quiet moment.
     pub exclusive: bool,
 }
 
@@ -144,8 +146,10 @@ impl Places {
             // already. An answer to a PING of this silence shows that it had caught up.
             let answered = |node| standing(node).answered.filter(|(sent, _)| *sent >= silent);
             let quiet = |node| answered(node).is_some_and(|(_, at)| view.now.saturating_sub(at) >= QUIET);
-            if (quiet(home) && quiet(node)) || view.exclusive || !standing(home).well {
+            let is_quiet = quiet(home) && quiet(node);
+            if is_quiet || view.exclusive || !standing(home).well {
                 self.home = Some(node);
+                plan.quiet = is_quiet;
                 return;
             }
             plan.restless = true;
@@ -202,7 +206,7 @@ mod tests {
         assert_eq!(places.plan(silent, answered(1_899_999, 1_900_000)).prove.len(), 2, "of another silence");
         assert_eq!(places.plan(silent, answered(1_900_000, 1_900_001)).leave.len(), 0, "not long enough ago");
         let quiet = places.plan(silent, answered(1_900_000, 1_900_000));
-        assert_eq!((quiet.leave.as_slice(), quiet.restless), (&[(A, true)][..], false));
+        assert_eq!((quiet.leave.as_slice(), quiet.restless, quiet.quiet), (&[(A, true)][..], false, true));
         assert_eq!(places.home(), Some(B));
         assert_eq!(places.nodes().collect::<Vec<_>>(), [B]);
     }
@@ -217,7 +221,7 @@ mod tests {
                 assert_eq!(places.lost(A), Some(State::Confirmed(0)));
             }
             let plan = places.plan(view(&[B], 2, 2), |_| Standing { well: is_well, answered: None });
-            assert_eq!((places.home(), plan.restless), (Some(B), false));
+            assert_eq!((places.home(), plan.restless, plan.quiet), (Some(B), false, false));
         }
     }
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 
+use super::echo::{self, Echoes};
 use super::leaving::Leaving;
 use super::places::Places;
 use super::{Kind, Name, glob};
@@ -14,7 +15,7 @@ use crate::session::Session;
 use crate::topology::node::NodeId;
 
 /// Memory a topic takes beside its name, reckoned.
-const OVERHEAD: usize = 512;
+const OVERHEAD: usize = 512 + echo::BYTES;
 
 /// Something the node owes an answer to.
 #[derive(Debug)]
@@ -58,6 +59,8 @@ pub struct Topic {
     pub places: RefCell<Places>,
     /// When a message last came, from any place.
     pub heard: Cell<u64>,
+    /// What its clients were told lately.
+    pub echoes: RefCell<Echoes>,
     /// A place was confirmed, or refused.
     pub changed: Notify,
     /// What a node last said against it.
@@ -98,6 +101,7 @@ impl Topic {
             wide,
             places: RefCell::default(),
             heard: Cell::new(0),
+            echoes: RefCell::default(),
             changed: Notify::new(),
             trouble: RefCell::default(),
             detour: Cell::new(None),

@@ -2,7 +2,7 @@
 //! it cannot serve. Such an error from a script may be the script's own words, after it was executed. The
 //! evidence is never used to route.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::handle::Topology;
@@ -14,6 +14,8 @@ use super::view::View;
 /// How long a round's evidence holds for errors that came after it: while something is wrong rounds
 /// start every 100 to 200 ms.
 const RECENT: Duration = Duration::from_millis(500);
+/// Most rounds that are kept.
+const ROUNDS: usize = 8;
 
 /// Why a node says that it cannot serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,34 +37,58 @@ struct OwnWord {
     unowned: Vec<(u16, u16)>,
 }
 
-/// What all nodes said that the last round asked.
-#[derive(Debug, Default)]
+/// What all nodes said that the last round asked, and the rounds just before it.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Heard {
-    at: Option<Instant>,
+    /// The last round first; the others only while they are recent.
+    rounds: VecDeque<Round>,
+}
+
+#[derive(Clone, Debug)]
+struct Round {
+    at: Instant,
     nodes: HashMap<NodeId, OwnWord>,
     /// Some node said `cluster_state:fail`.
     any_fails: bool,
 }
 
 impl Heard {
-    /// From a round's views; those of another cluster say nothing about this one.
-    pub(crate) fn new(
+    /// Adds a round by its views; those of another cluster say nothing about this one.
+    pub(crate) fn and_now(
+        &self,
         views: &[View],
         verdicts: &[Verdict],
         node_of: impl Fn(&NodeAddr) -> Option<NodeId>,
         now: Instant,
     ) -> Self {
         let ours = views.iter().zip(verdicts).filter(|(_, verdict)| **verdict != Verdict::Foreign);
-        let mut heard = Self { at: Some(now), ..Self::default() };
+        let mut round = Round { at: now, nodes: HashMap::new(), any_fails: false };
         for (view, _) in ours {
-            heard.any_fails |= !view.cluster.state_ok;
+            round.any_fails |= !view.cluster.state_ok;
             if let Some(node) = node_of(&view.dialled) {
-                heard.nodes.insert(node, OwnWord::of(view));
+                round.nodes.insert(node, OwnWord::of(view));
             }
         }
-        heard
+        let recent = self.rounds.iter().filter(|earlier| now.duration_since(earlier.at) < RECENT);
+        Self { rounds: std::iter::once(round).chain(recent.cloned()).take(ROUNDS).collect() }
     }
 
+    /// What the last round is worth for a node's claim.
+    fn says(&self, unable: Unable, node: NodeId, slot: u16) -> Option<bool> {
+        self.rounds.front()?.says(unable, node, slot)
+    }
+
+    /// True when a recent round bears the claim out.
+    fn said_lately(&self, unable: Unable, node: NodeId, slot: u16) -> bool {
+        self.recent().any(|round| round.says(unable, node, slot) == Some(true))
+    }
+
+    fn recent(&self) -> impl Iterator<Item = &Round> {
+        self.rounds.iter().filter(|round| round.at.elapsed() < RECENT)
+    }
+}
+
+impl Round {
     /// What the node's own word is worth for its claim; `None` when it was not heard.
     fn says(&self, unable: Unable, node: NodeId, slot: u16) -> Option<bool> {
         let word = self.nodes.get(&node);
@@ -102,20 +128,29 @@ impl Topology {
     /// Whether what is known now bears out that `node` cannot serve `slot`; `None` when that is not known.
     /// A `slot` beyond the last one stands for a request without keys.
     pub fn bears_out(&self, unable: Unable, node: NodeId, slot: u16) -> Option<bool> {
+        if self.is_known(unable, node, slot) {
+            return Some(true);
+        }
+        self.heard.load().says(unable, node, slot)
+    }
+
+    /// The same by what is known and was known just before now: a node may recover between its answer and the round
+    /// that would bear it out.
+    pub fn bore_out_lately(&self, unable: Unable, node: NodeId, slot: u16) -> bool {
+        let heard = self.heard.load();
+        // A node's health is kept all the time.
+        let is_fresh = heard.recent().next().is_some() || unable == Unable::Loading;
+        (is_fresh && self.is_known(unable, node, slot)) || heard.said_lately(unable, node, slot)
+    }
+
+    /// What table and health say.
+    fn is_known(&self, unable: Unable, node: NodeId, slot: u16) -> bool {
         let table = self.table();
-        let known = match unable {
+        match unable {
             Unable::Cluster => usize::from(slot) < SLOTS && table.primary(slot).is_none(),
             Unable::Replica => table.shards().iter().any(|shard| shard.replicas.contains(&node)),
             Unable::Loading => table.node(node).is_some_and(|node| !node.is_up()),
-        };
-        if known { Some(true) } else { self.heard.load().says(unable, node, slot) }
-    }
-
-    /// The same by what was known just before now.
-    pub fn bore_out_lately(&self, unable: Unable, node: NodeId, slot: u16) -> bool {
-        let is_recent = self.heard.load().at.is_some_and(|at| at.elapsed() < RECENT);
-        // A node's health is kept all the time.
-        (is_recent || unable == Unable::Loading) && self.bears_out(unable, node, slot) == Some(true)
+        }
     }
 }
 
@@ -132,7 +167,7 @@ mod tests {
     fn heard(views: &[Says], verdict: Verdict) -> Heard {
         let views: Vec<View> = views.iter().map(Says::view).collect();
         let verdicts = vec![verdict; views.len()];
-        Heard::new(&views, &verdicts, |addr| Some(NodeId(addr.port)), Instant::now())
+        Heard::default().and_now(&views, &verdicts, |addr| Some(NodeId(addr.port)), Instant::now())
     }
 
     fn failing(mut says: Says) -> Says {
@@ -159,6 +194,22 @@ mod tests {
         let says = |slot| heard.says(Unable::Cluster, NodeId(1), slot).unwrap();
         assert_eq!([99, 100, 199, 200, 16000, 16383].map(says), [false, true, true, false, true, true]);
         assert!(!says(u16::MAX), "no keys");
+    }
+
+    #[test]
+    fn what_was_true_a_moment_ago_is_remembered_for_that_long() {
+        let now = Instant::now();
+        let and = |heard: &Heard, says: Says, at| {
+            heard.and_now(&[says.view()], &[Verdict::Compared], |addr| Some(NodeId(addr.port)), at)
+        };
+        let down = |at| and(&Heard::default(), failing(six("a")), at);
+        let lately = |heard: &Heard| heard.said_lately(Unable::Cluster, NodeId(1), 7);
+        let up = and(&down(now), six("a"), now);
+        assert_eq!((up.says(Unable::Cluster, NodeId(1), 7), lately(&up)), (Some(false), true));
+        let then = now.checked_sub(RECENT).unwrap();
+        assert!(!lately(&and(&down(then), six("a"), now)) && !lately(&down(then)));
+        let many = (0..3 * ROUNDS).fold(down(now), |heard, _| and(&heard, six("a"), now));
+        assert!(many.rounds.len() == ROUNDS && !lately(&many));
     }
 
     #[test]

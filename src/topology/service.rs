@@ -15,7 +15,6 @@ use super::agreed::Agreed;
 use super::control::{Fact, Report};
 use super::handle::{Event, Topology};
 use super::health::Down;
-use super::heard::Heard;
 use super::learn::Learner;
 use super::link::LinkError;
 use super::node::{NodeAddr, NodeId};
@@ -290,7 +289,8 @@ impl TopologyTask {
         self.last.views.append(&mut round.beside);
         let node_of = |addr: &NodeAddr| self.shared.node_by_addr(&addr.host, addr.port);
         self.watched.answered(round.views.iter().filter_map(|view| node_of(&view.dialled)));
-        let heard = Heard::new(&round.views, &round.judgement.verdicts, node_of, now);
+        let before = self.shared.heard.load();
+        let heard = before.and_now(&round.views, &round.judgement.verdicts, node_of, now);
         self.shared.heard.store(Arc::new(heard));
         self.over(trigger, result, now);
     }

@@ -111,6 +111,42 @@ fn no_confirmation_within_owner_wait_is_an_error_and_leaves_nothing_behind() {
     eventually("nobody wants it", || check(fake.seen_named("UNSUBSCRIBE").len() == 1, fake.seen()));
 }
 
+/// The cluster bus may bring a message to the next home after the lost one has told it.
+#[test]
+fn what_the_lost_home_told_is_not_told_again_by_the_next() {
+    let fake = FakeCluster::start(2);
+    let name = key_in(0, "c");
+    let told = |text: &str| {
+        [b">3\r\n".to_vec(), bulk(b"smessage"), bulk(name.as_bytes()), bulk(text.as_bytes())].concat()
+    };
+    let (first, next) =
+        ([told("a"), told("b")].concat(), [told("b"), told("b"), told("a"), told("c")].concat());
+    let moved = format!("-MOVED {} {}", slot(name.as_bytes()), fake.addrs()[1]);
+    let other = key_in(0, "other");
+    let asked = AtomicU64::new(0);
+    fake.script(move |seen| match (is_subscription(seen), seen.node) {
+        (true, 0) if asked.load(Ordering::Relaxed) == 2 => Answer::text(&moved),
+        (true, 0) => match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => Answer::Reply(confirmation(seen)),
+            _ => Answer::Reply([confirmation(seen), first.clone()].concat()),
+        },
+        (true, _) if seen.arg(1).starts_with('c') => {
+            Answer::Reply([confirmation(seen), next.clone()].concat())
+        }
+        (true, _) => Answer::Reply(confirmation(seen)),
+        _ => Answer::Standard,
+    });
+    let proxy = Proxy::start(fake.addrs(), &[("workers", "1")]);
+    let (mut client, mut behind) = (proxy.client(), proxy.client());
+    subscribe(&mut client, "SSUBSCRIBE", std::slice::from_ref(&name));
+    subscribe(&mut behind, "SSUBSCRIBE", &[other]);
+    let mut texts = || message(&client.value()).pop();
+    assert_eq!([texts(), texts()], [Some("a".to_owned()), Some("b".to_owned())]);
+    fake.change_map(|map| map.assign(slot(name.as_bytes()), 1));
+    fake.disconnect(0);
+    assert_eq!([texts(), texts()], [Some("b".to_owned()), Some("c".to_owned())], "each echo once");
+}
+
 #[test]
 fn links_that_nodes_close_are_made_again() {
     need_redis!();

@@ -180,7 +180,8 @@ impl Conductor<'_> {
             // Whatever it was, it happened somewhere in this time, and to some shard.
             let all = Span::new(start.saturating_sub(3_000_000), now);
             let slots = vec![(0, u16::MAX)];
-            let window = Window { span: all, slots, lossy: true, busy: false, broken: Some(all) };
+            let broken = Some(all);
+            let window = Window { span: all, slots, lossy: true, two_primaries: false, busy: false, broken };
             self.bench.add_window(window);
         }
         let errors = self.bench.errors_within(Span::new(start, now));

@@ -123,6 +123,9 @@ pub enum Excuse {
     Busy,
     /// A fault broke the connection, and the error admits that the request may have been executed.
     Broken,
+    /// Two nodes were primaries of one shard for a moment: what was published at the one comes over the cluster bus,
+    /// what was published behind it at the other comes at once.
+    TwoPrimaries,
 }
 
 /// Something that does not fit.

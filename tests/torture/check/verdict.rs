@@ -11,6 +11,8 @@ pub struct Window {
     pub slots: Vec<(u16, u16)>,
     /// The cluster may have lost what was acknowledged within `span`: replication is asynchronous.
     pub lossy: bool,
+    /// A replica took over without asking, so that the shard had two primaries.
+    pub two_primaries: bool,
     /// A script kept its node busy.
     pub busy: bool,
     /// Requests in flight in this stretch may have been cut off from their reply.
@@ -31,6 +33,9 @@ impl Window {
             }
             Excuse::Busy => {
                 self.busy && self.span.meets(suspicion.span) && suspicion.slots.meets(&self.slots)
+            }
+            Excuse::TwoPrimaries => {
+                self.two_primaries && self.span.holds(suspicion.span) && suspicion.slots.meets(&self.slots)
             }
             Excuse::Broken => {
                 let then = self.broken.is_some_and(|span| span.meets(suspicion.span));

@@ -160,6 +160,7 @@ pub fn inject(fault: Fault, mut scene: Scene) -> (Injected, Vec<Shard>) {
         span: Span::new(start.saturating_sub(BEFORE), span.to),
         slots: effect.slots,
         lossy: effect.lossy,
+        two_primaries: fault == Fault::Takeover,
         busy: fault == Fault::Script,
         broken: effect.broken.map(|b| Span::new(b.from, b.to + AFTER)),
     });

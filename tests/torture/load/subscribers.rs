@@ -13,7 +13,7 @@ use crate::support::keys::slot;
 use crate::support::resp::{Value, frame, parse};
 use crate::torture::bench::{Beat, Bench, lock};
 use crate::torture::check::messages::Messages;
-use crate::torture::check::{Kind, Slots, Span};
+use crate::torture::check::{Excuse, Finding, Kind, Slots, Span, Suspicion};
 use crate::torture::conn::{Ask, Conn};
 
 const PUBLISHERS: usize = 2;
@@ -196,7 +196,12 @@ impl<'b> Subscriber<'b> {
         let open = lock(&self.channels[place].open[publisher]).contains(&number);
         let heard = self.heard.entry((place, publisher)).or_default();
         let finding = heard.heard(number, sent.load(Ordering::Relaxed), open);
-        self.bench.found(&format!("{}: {channel}", self.name), slot(channel.as_bytes()), span, finding);
+        if let Some(Finding { kind, text, .. }) = finding {
+            let excuse = if kind == Kind::Order { Excuse::TwoPrimaries } else { Excuse::None };
+            let text = format!("{}: {channel}: {text}", self.name);
+            let slots = Slots::one(slot(channel.as_bytes()));
+            self.bench.suspect(Suspicion { kind, slots, span, excuse, text });
+        }
         self.beats[place].now(at);
     }
 

@@ -13,7 +13,8 @@ fn suspicion(kind: Kind, slot: u16, span: (u64, u64), excuse: Excuse) -> Suspici
 /// Hits slots 0 to 99 from 100 to 200; requests in flight until 150 may have been cut off.
 fn kill() -> Window {
     let broken = Some(Span::new(110, 150));
-    Window { span: Span::new(100, 200), slots: vec![(0, 99)], lossy: true, busy: false, broken }
+    let span = Span::new(100, 200);
+    Window { span, slots: vec![(0, 99)], lossy: true, two_primaries: false, busy: false, broken }
 }
 
 /// The same, but a fault that nobody may notice.
@@ -61,6 +62,17 @@ fn busy_needs_a_script_at_that_node() {
     assert!(!is_violation(busy(5), script()));
     assert!(is_violation(busy(500), script()), "another shard");
     assert!(is_violation(busy(5), kill()));
+}
+
+#[test]
+fn messages_out_of_order_need_two_primaries_of_their_shard() {
+    let order = |slot, at| suspicion(Kind::Order, slot, (at, at), Excuse::TwoPrimaries);
+    let takeover = || Window { two_primaries: true, ..failover() };
+    assert!(!is_violation(order(5, 150), takeover()));
+    assert!(is_violation(order(500, 150), takeover()), "another shard");
+    assert!(is_violation(order(5, 250), takeover()), "afterwards");
+    assert!(is_violation(order(5, 150), kill()) && is_violation(order(5, 150), failover()));
+    assert!(is_violation(Suspicion { excuse: Excuse::None, ..order(5, 150) }, takeover()), "a message twice");
 }
 
 #[test]
