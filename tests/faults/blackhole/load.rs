@@ -57,6 +57,15 @@ impl Tally {
             }
         }
     }
+
+    /// The counter at `key` was counted up at most once by each request. What was not replicated yet is lost with the
+    /// primary, as in Redis.
+    #[track_caller]
+    fn never_twice(&self, client: &mut Client, key: &str) {
+        let (done, maybe) = (self.done(), self.maybe.load(Ordering::Relaxed));
+        let value: u64 = client.call(&cmd!["GET", key]).text().parse().expect("a number");
+        assert!(value <= done + maybe, "{key}: {value} of {done} done and {maybe} in doubt");
+    }
 }
 
 /// Reads until a message comes; says one in each turn.
@@ -138,10 +147,7 @@ fn under_load_of_every_kind_the_replica_takes_over_and_nothing_is_done_twice() {
         all("after it came back");
     });
     for (name, tally) in ["incr", "exec", "eval"].iter().zip(&tallies) {
-        let (done, maybe) = (tally.done(), tally.maybe.load(Ordering::Relaxed));
-        let value: u64 = other.call(&cmd!["GET", key(0, name)]).text().parse().expect("a number");
-        assert!(value <= done + maybe, "{name}: {value} of {done} done and {maybe} in doubt");
+        tally.never_twice(&mut other, &key(0, name));
     }
-    let value: u64 = other.call(&cmd!["GET", key(1, "other")]).text().parse().expect("a number");
-    assert_eq!(value, tallies[6].done());
+    assert_eq!(other.call(&cmd!["GET", key(1, "other")]).text(), tallies[6].done().to_string());
 }
