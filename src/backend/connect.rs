@@ -67,10 +67,17 @@ pub fn start(worker: &Rc<WorkerContext>, lane: &Rc<Lane>) {
 async fn run(worker: Rc<WorkerContext>, lane: Rc<Lane>) {
     let _end = End(Rc::clone(&lane));
     let mut failures: u32 = 0;
+    let of_some = lane.key.dedicated > 0 || lane.key.private > 0;
     while lane.node.is_up() && worker.wants_lane(&lane) {
+        let turn = if of_some { Some(worker.process.turns.take(lane.key.node).await) } else { None };
+        if of_some && !(lane.node.is_up() && worker.wants_lane(&lane)) {
+            break;
+        }
         let begun = Instant::now();
         // A node that takes connections only to close them is not to be dialled in a loop.
-        let lasted = match connect(&worker, &lane).await {
+        let connected = connect(&worker, &lane).await;
+        drop(turn);
+        let lasted = match connected {
             Ok(transport) if worker.wants_lane(&lane) => {
                 serve(&worker, &lane, transport).await;
                 begun.elapsed() >= BACKOFF_LAST

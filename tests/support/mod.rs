@@ -4,6 +4,7 @@
 #[macro_use]
 pub mod client;
 pub mod cluster;
+pub mod hole;
 pub mod hosts;
 pub mod http;
 pub mod keys;
