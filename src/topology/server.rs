@@ -4,7 +4,7 @@
 //! Such servers have no cluster id: a node's id here is its address. Config epochs of nodes are 0 throughout;
 //! that of the sentinels is the picture's current epoch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use redis_protocol::resp2::types::{OwnedFrame, Resp2Frame};
 
@@ -112,6 +112,8 @@ pub(crate) struct Picture {
     pub compared: usize,
     /// As in [`Agreed`].
     pub held_rounds: u32,
+    /// As in [`Agreed`].
+    pub before: Vec<NodeAddr>,
 }
 
 impl Picture {
@@ -141,6 +143,7 @@ impl Picture {
             tentative: false,
             compared: self.compared,
             held_rounds: self.held_rounds,
+            before: self.before,
         }
     }
 }
@@ -162,6 +165,12 @@ impl Agreed {
     /// The primary of all slots, where one owns them all.
     pub(crate) fn sole_primary(&self) -> Option<&NodeAddr> {
         self.nodes.get(self.owner(0)?.0)?.addr.as_ref()
+    }
+
+    /// All servers known, whatever their state.
+    pub(crate) fn servers(&self) -> BTreeSet<NodeAddr> {
+        let named = self.nodes.values().flat_map(|node| node.addr.iter().chain(&node.aliases));
+        named.chain(&self.before).cloned().collect()
     }
 }
 

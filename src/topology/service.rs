@@ -247,12 +247,14 @@ impl TopologyTask {
         self.schedule.begin(now);
         self.shared.round_started();
         let mut known = self.watched.askable(self.agreed.as_deref()).into_iter();
+        let lost = !self.watched.is_any_askable();
         let plan = Plan {
             first: known.by_ref().take(ASK_FIRST).collect(),
             rest: known.take(ASK_REST).collect(),
             sentinels: self.sentinels.askable(),
+            believed: self.sentinels.known(lost),
             current: self.agreed.clone(),
-            lost: !self.watched.is_any_askable(),
+            lost,
             config: self.config.clone(),
         };
         self.round = Some((trigger, tokio::task::spawn_local(run(plan))));
