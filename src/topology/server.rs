@@ -15,6 +15,10 @@ use super::parse::{ParseError, array, commands_mark, fields, no_error, server_in
 use super::table::SLOTS;
 use super::view::{Claim, ClusterInfo, Flags, Row, ServerInfo, View};
 
+/// The first of the questions, which also goes along with every PING: a server that is told to replicate another
+/// keeps its connections, and says so only when asked, or written to.
+pub(crate) const ROLE: &[u8] = b"*1\r\n$4\r\nROLE\r\n";
+
 /// The questions, to be written at once.
 pub(crate) const QUESTIONS: &[u8] = b"*1\r\n$4\r\nROLE\r\n\
 *2\r\n$4\r\nINFO\r\n$6\r\nserver\r\n\
@@ -74,6 +78,15 @@ pub(crate) fn parse_server(dialled: &NodeAddr, answers: &[OwnedFrame]) -> Result
         server,
         my_id,
     })
+}
+
+/// Primary or not, by the answer to [`ROLE`]; `None` where it does not tell.
+pub(crate) fn role(answer: &OwnedFrame) -> Option<bool> {
+    match array(answer)?.first()?.as_str()? {
+        "master" => Some(true),
+        "slave" | "replica" => Some(false),
+        _ => None,
+    }
 }
 
 /// `redis_mode`, or what Valkey calls it.
