@@ -21,6 +21,7 @@ mod resend;
 mod scan;
 mod scripts;
 mod sentinel;
+mod sentinels;
 mod standalone;
 mod stop;
 mod subscribers;
