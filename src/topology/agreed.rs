@@ -128,6 +128,16 @@ impl Agreed {
         self.shards_where(|id| !self.is_served(id))
     }
 
+    /// What each owner has, whether or not it may get traffic.
+    pub(crate) fn owned(&self) -> Vec<(String, Vec<(u16, u16)>)> {
+        let mut owned: Vec<_> = self.owners.iter().map(|id| (id.clone(), Vec::new())).collect();
+        for (slot, owner) in (0..).zip(&self.slots) {
+            let at = owner.and_then(|(index, _)| owned.get_mut(usize::from(index)));
+            at.into_iter().for_each(|(_, ranges)| extend(ranges, slot));
+        }
+        owned
+    }
+
     /// Ranges of slots that nobody owns.
     pub(crate) fn unowned(&self) -> Vec<(u16, u16)> {
         let mut ranges = Vec::new();

@@ -14,7 +14,7 @@ use super::agreed::Agreed;
 use super::control::{Control, Fact, Report};
 use super::health::{Down, Health};
 use super::node::{Node, NodeId};
-use super::replication::{Replicas, Sample};
+use super::replication::{Member, Ranges, Replicas, Sample};
 use super::round::Known;
 use super::settings::TopologyConfig;
 use super::snapshot::Snapshot;
@@ -28,6 +28,8 @@ pub(crate) struct Wanted {
     /// Its primary, for a replica. A node without one owns slots; only such a node's trouble makes refreshes
     /// frequent.
     pub(crate) primary: Option<NodeId>,
+    /// What it or its primary owns by the table.
+    pub(crate) slots: Ranges,
     /// Its addresses and host names.
     pub(crate) names: Vec<String>,
 }
@@ -93,7 +95,11 @@ impl WatchList {
     /// is expected at now is connected anew. True when a node went up or down by that.
     pub(crate) fn fit(&mut self, wanted: HashMap<NodeId, Wanted>) -> bool {
         let mut changed = false;
-        self.replicas.fit(wanted.values().map(|want| (want.node.clone(), want.primary)));
+        self.replicas.fit(wanted.values().map(|want| Member {
+            node: want.node.clone(),
+            primary: want.primary,
+            slots: want.slots.clone(),
+        }));
         let stays = |id: &NodeId, watched: &Watched| {
             wanted.get(id).is_some_and(|want| want.cluster_id == watched.cluster_id)
         };
@@ -123,7 +129,7 @@ impl WatchList {
     /// True when the node was down from an earlier time.
     fn start(&mut self, id: NodeId, want: Wanted) -> bool {
         self.serial += 1;
-        let Wanted { node, cluster_id, primary, names } = want;
+        let Wanted { node, cluster_id, primary, names, .. } = want;
         let (addr, config, reports) = (node.addr.clone(), self.config.clone(), self.reports.clone());
         let control = Control::start((id, self.serial), addr, cluster_id.clone(), config, reports);
         let health = Health::new(self.config.eject_after_failures);
@@ -150,7 +156,7 @@ impl WatchList {
         given_up
     }
 
-    /// What a node said of its data. True when slots of it have gone elsewhere, or come.
+    /// What a node said of its data. True when it owns other slots than the table says.
     pub(crate) fn see(&mut self, id: NodeId, sample: Sample) -> bool {
         let says_zone = sample.zone.is_some();
         let nodes = &self.nodes;

@@ -241,6 +241,7 @@ fn a_frozen_node_does_not_hold_its_waiting_clients_for_ever() {
         replicas_per: 0,
         node_timeout: Duration::from_secs(60),
         options: &[],
+        ..Shape::default()
     });
     let keys = [("node-silence-timeout", "1s"), ("owner-wait", "1s")];
     let proxy = Proxy::start(&shared::seeds(&cluster), &keys);

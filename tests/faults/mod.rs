@@ -1,6 +1,7 @@
 //! Promises about what happens when something moves, breaks or misbehaves.
 
 mod addresses;
+mod blackhole;
 mod blocking;
 mod busy;
 mod cacher;
@@ -18,6 +19,7 @@ mod pubsub;
 mod redirects;
 mod replies;
 mod resend;
+mod returns;
 mod scan;
 mod scripts;
 mod sentinel;
@@ -30,3 +32,4 @@ mod tracking_order;
 mod transactions;
 mod wait;
 mod waits;
+mod watch;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::keys::SLOTS;
-use super::ports::BUS_OFFSET;
+use super::ports::{BUS_OFFSET, own_address};
 use super::server::Server;
 use super::{check, eventually};
 
@@ -25,11 +25,32 @@ pub struct Shape<'a> {
     pub node_timeout: Duration,
     /// Further options of every node.
     pub options: &'a [&'a str],
+    /// Every node has an address of its own, from which its connections come, too.
+    pub apart: bool,
 }
 
 impl Default for Shape<'_> {
     fn default() -> Self {
-        Self { primaries: 3, replicas_per: 1, node_timeout: Duration::from_secs(2), options: &[] }
+        Self {
+            primaries: 3,
+            replicas_per: 1,
+            node_timeout: Duration::from_secs(2),
+            options: &[],
+            apart: false,
+        }
+    }
+}
+
+impl Shape<'_> {
+    #[track_caller]
+    fn node(&self) -> Server {
+        if !self.apart {
+            return Server::cluster_node(self.node_timeout, self.options);
+        }
+        let ip = own_address();
+        let source = ip.to_string();
+        let options = [self.options, &["--bind-source-addr", &source]].concat();
+        Server::cluster_node_at(ip, self.node_timeout, &options)
     }
 }
 
@@ -43,8 +64,7 @@ impl RedisCluster {
     #[track_caller]
     pub fn shaped(shape: &Shape) -> Self {
         let count = shape.primaries * (1 + shape.replicas_per);
-        let nodes: Vec<Server> =
-            (0..count).map(|_| Server::cluster_node(shape.node_timeout, shape.options)).collect();
+        let nodes: Vec<Server> = (0..count).map(|_| shape.node()).collect();
         let ids = nodes.iter().map(|n| n.client().call(&cmd!["CLUSTER", "MYID"]).text()).collect();
         let cluster = Self { nodes, ids, primaries: shape.primaries };
         for index in 0..count {

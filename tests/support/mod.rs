@@ -5,6 +5,7 @@
 pub mod client;
 pub mod cluster;
 pub mod fake_sentinel;
+pub mod hole;
 pub mod hosts;
 pub mod http;
 pub mod keys;

@@ -38,25 +38,31 @@ impl Server {
     #[track_caller]
     pub fn standalone(options: &[&str]) -> Self {
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
-        Self::start_somewhere(&options, free_port)
+        Self::start_somewhere(IpAddr::V4(Ipv4Addr::LOCALHOST), &options, free_port)
     }
 
     /// A cluster node that knows nobody yet.
     #[track_caller]
     pub fn cluster_node(node_timeout: Duration, options: &[&str]) -> Self {
+        Self::cluster_node_at(IpAddr::V4(Ipv4Addr::LOCALHOST), node_timeout, options)
+    }
+
+    /// The same at another loopback address.
+    #[track_caller]
+    pub fn cluster_node_at(ip: IpAddr, node_timeout: Duration, options: &[&str]) -> Self {
         let timeout = node_timeout.as_millis().to_string();
         let mut all = vec!["--cluster-enabled", "yes", "--cluster-node-timeout", &timeout];
         all.extend_from_slice(&["--repl-diskless-sync-delay", "0", "--cluster-config-file", "nodes.conf"]);
         all.extend_from_slice(options);
         let all: Vec<String> = all.iter().map(ToString::to_string).collect();
-        Self::start_somewhere(&all, free_node_port)
+        Self::start_somewhere(ip, &all, free_node_port)
     }
 
     #[track_caller]
-    fn start_somewhere(options: &[String], port: fn() -> u16) -> Self {
+    fn start_somewhere(ip: IpAddr, options: &[String], port: fn() -> u16) -> Self {
         // Somebody else may take the port between the look and the start.
         for _ in 0..10 {
-            let addr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port());
+            let addr = SocketAddr::new(ip, port());
             let dir = scratch_dir("redis");
             let mut process = launch(addr, &dir, options);
             if wait_up(&mut process, addr, options) {
