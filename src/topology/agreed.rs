@@ -32,6 +32,9 @@ pub(crate) struct Agreed {
     pub compared: usize,
     /// In how many rounds in a row a lower claim was held back.
     pub held_rounds: u32,
+    /// Servers there were before there was no primary, where sentinels name it: only as something to know the
+    /// deployment by.
+    pub before: Vec<NodeAddr>,
 }
 
 /// One node of [`Agreed`].

@@ -23,6 +23,7 @@ mod returns;
 mod scan;
 mod scripts;
 mod sentinel;
+mod sentinels;
 mod standalone;
 mod stop;
 mod subscribers;

@@ -4,6 +4,7 @@
 #[macro_use]
 pub mod client;
 pub mod cluster;
+pub mod fake_sentinel;
 pub mod hole;
 pub mod hosts;
 pub mod http;
