@@ -28,7 +28,7 @@ const OPTIONS: &[&str] = &[
     "16mb",
 ];
 /// A cluster that is not whole after this long will not be.
-const SETTLE: Duration = Duration::from_secs(90);
+pub const SETTLE: Duration = Duration::from_secs(90);
 
 /// Pause in the move of a slot, after every two keys.
 const STEP: Duration = Duration::from_millis(10);

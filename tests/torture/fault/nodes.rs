@@ -60,11 +60,14 @@ pub fn restart(scene: &mut Scene) -> Effect {
     let shard = scene.pick();
     let from = scene.bench.now();
     let addr = scene.site.nodes[shard.primary].addr();
+    scene.site.nodes[shard.primary].kill();
+    let killed = scene.bench.now();
     scene.site.nodes[shard.primary].restart_at(addr);
     let broken = Some(Span::new(from, scene.bench.now()));
+    let lost = Some(scene.overruled(shard.primary).unwrap_or(killed));
     let roles = Roles::Either(shard.primary, shard.replicas[0]);
     let detail = format!("node {}", shard.primary);
-    Effect { detail, slots: shard.slots, lossy: true, broken, late: None, roles }
+    Effect { detail, slots: shard.slots, lost, broken, late: None, roles }
 }
 
 pub fn new_address(scene: &mut Scene) -> Effect {
@@ -72,26 +75,31 @@ pub fn new_address(scene: &mut Scene) -> Effect {
     let node = if scene.random.bool() { shard.primary } else { shard.replicas[0] };
     let from = scene.bench.now();
     let addr = SocketAddr::new(scene.site.nodes[node].addr().ip(), free_node_port());
+    scene.site.nodes[node].kill();
+    let killed = scene.bench.now();
     scene.site.nodes[node].restart_at(addr);
     let primary = node == shard.primary;
     let broken = primary.then(|| Span::new(from, scene.bench.now()));
+    let lost = primary.then(|| scene.overruled(node).unwrap_or(killed));
     let detail = format!("node {node}, a {}", if primary { "primary" } else { "replica" });
     let roles = Roles::Either(shard.primary, shard.replicas[0]);
-    Effect { detail, slots: shard.slots, lossy: primary, broken, late: None, roles }
+    Effect { detail, slots: shard.slots, lost, broken, late: None, roles }
 }
 
 pub fn restart_all(scene: &mut Scene) -> Effect {
     let from = scene.bench.now();
     scene.site.nodes.iter_mut().for_each(|node| node.kill());
+    let killed = scene.bench.now();
     for node in &mut scene.site.nodes {
         let addr = node.addr();
         node.restart_at(addr);
     }
     let broken = Some(Span::new(from, scene.bench.now()));
+    let overruled = scene.shards.iter().filter_map(|shard| scene.overruled(shard.primary)).max();
     Effect {
         detail: "all nodes".into(),
         slots: vec![ALL],
-        lossy: true,
+        lost: Some(overruled.unwrap_or(killed)),
         broken,
         late: None,
         roles: Roles::Any,
