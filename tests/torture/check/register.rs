@@ -16,16 +16,23 @@ struct Version {
     seen: bool,
     /// When the first read ended that showed it, or could only be explained by it or a later one.
     shown: Micros,
+    /// A replica had it, by WAIT: no failover loses it.
+    copied: bool,
 }
 
 impl Version {
     fn new(removal: bool, status: Status) -> Self {
-        Self { removal, done: 0, status, seen: false, shown: NEVER }
+        Self { removal, done: 0, status, seen: false, shown: NEVER, copied: false }
     }
 
     /// When it was first known to be there.
     fn known(&self) -> Micros {
         if self.status == Status::Acked { self.shown.min(self.done) } else { self.shown }
+    }
+
+    /// The moment a loss would have to explain.
+    fn lost(&self) -> Micros {
+        if self.copied { 0 } else { self.known() }
     }
 }
 
@@ -72,6 +79,11 @@ impl Register {
             .then(|| Finding::new(Kind::Untrue, format!("write {number} was read, then called not executed")))
     }
 
+    /// WAIT said that the replicas have this write.
+    pub fn copied(&mut self, number: usize) {
+        self.versions[number].copied = true;
+    }
+
     /// The key's state when it is certain: `Some(true)` for there, `Some(false)` for not there.
     pub fn exists(&self) -> Option<bool> {
         let last = self.versions.iter().rev().find(|v| v.status != Status::No)?;
@@ -114,7 +126,7 @@ impl Register {
             .unwrap_or_default()
             .iter()
             .filter(|v| due(v))
-            .map(Version::known)
+            .map(Version::lost)
             .collect();
         let shown = read.seen.map_or("nil".to_owned(), |n| format!("write {n}"));
         let text = format!("{shown}, though one up to {upper} was acknowledged or read before");
@@ -127,5 +139,37 @@ impl Register {
         let possible = |n: &usize| self.versions[*n].removal && self.versions[*n].status != Status::No;
         let newest = (0..=upper).rev().find(possible).unwrap_or(0);
         (newest, (least..=newest).find(possible).unwrap_or(newest))
+    }
+
+    /// Judges a read that a replica may have answered, of a key that is never removed: it shows at least `least`, which
+    /// its connection has written or seen, and what was there `lag` before it began.
+    pub fn read_behind(&mut self, read: &Read, least: usize, lag: Micros) -> Option<Finding> {
+        let (upper, number) = (read.after.unwrap_or(self.last()), read.seen.unwrap_or(0));
+        let Some(version) = self.versions.get_mut(number) else {
+            return Some(Finding::new(Kind::FromNowhere, format!("write {number} was never sent")));
+        };
+        version.seen = true;
+        version.shown = version.shown.min(read.span.to);
+        if version.status == Status::No {
+            return Some(Finding::new(
+                Kind::Untrue,
+                format!("write {number}, said not to be executed, was read"),
+            ));
+        }
+        if number > upper {
+            return Some(Finding::new(Kind::Order, format!("read behind write {upper} shows {number}")));
+        }
+        let due = |n: &usize| {
+            let known = self.versions[*n].known();
+            known != NEVER && (*n <= least || known.saturating_add(lag) < read.span.from)
+        };
+        let missed: Vec<usize> = (number + 1..=upper).filter(due).collect();
+        let newest = missed.last()?;
+        let why = if *newest <= least { "this connection wrote or saw" } else { "was there long before" };
+        let text = format!(
+            "{}, though {newest} {why}",
+            read.seen.map_or("nil".to_owned(), |n| format!("write {n}"))
+        );
+        Some(Finding::missed(Kind::Stale, missed.iter().map(|n| self.versions[*n].lost()), text))
     }
 }

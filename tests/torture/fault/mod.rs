@@ -63,6 +63,7 @@ faults! {
     Cut, "cut", nodes::cut, "CLIENT KILL of all connections to a primary";
     Restart, "restart", nodes::restart, "SIGKILL of a primary, started again at once";
     NewAddress, "new-address", nodes::new_address, "a node is killed and comes back with another port";
+    NewId, "new-id", nodes::new_id, "a replica is wiped and comes back as another node: it is forgotten, joins, and copies its primary again";
     RestartAll, "restart-all", nodes::restart_all, "SIGKILL of all nodes, all started again at once";
 }
 

@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::slots::forget;
 use super::{Effect, Roles, Scene};
 use crate::support::ports::free_node_port;
+use crate::support::{check, within};
 use crate::torture::check::Span;
+use crate::torture::site::SETTLE;
 
 /// How long a replica stays away.
 const AWAY: Duration = Duration::from_secs(3);
@@ -84,6 +87,24 @@ pub fn new_address(scene: &mut Scene) -> Effect {
     let detail = format!("node {node}, a {}", if primary { "primary" } else { "replica" });
     let roles = Roles::Either(shard.primary, shard.replicas[0]);
     Effect { detail, slots: shard.slots, lost, broken, late: None, roles }
+}
+
+/// As a pod whose volume is gone.
+pub fn new_id(scene: &mut Scene) -> Effect {
+    let shard = scene.pick();
+    let replica = shard.replicas[0];
+    let (old, primary) = (scene.site.id(replica), scene.site.id(shard.primary));
+    scene.site.nodes[replica].kill();
+    scene.site.nodes[replica].restart_empty();
+    forget(scene, &old);
+    let node = &scene.site.nodes[replica];
+    scene.keep.add(node.folder());
+    scene.site.meet(node);
+    within(SETTLE, "the node copies its primary", || {
+        let reply = node.client().call(&cmd!["CLUSTER", "REPLICATE", primary]);
+        check(!reply.is_error(), reply)
+    });
+    Effect { detail: format!("node {replica}"), slots: shard.slots, ..Effect::default() }
 }
 
 pub fn restart_all(scene: &mut Scene) -> Effect {

@@ -77,6 +77,39 @@ fn nil_proves_only_the_oldest_removal_that_explains_it() {
 }
 
 #[test]
+fn what_a_replica_has_no_failover_loses() {
+    let mut register = Register::default();
+    for at in [10, 20] {
+        let number = register.begin(false);
+        register.end(number, Status::Acked, at);
+    }
+    register.copied(1);
+    let lost = |r: &mut Register, seen| r.read(&read(seen, 50, 60)).and_then(|f| f.lost);
+    assert_eq!(lost(&mut register, Some(1)), Some(vec![20]));
+    assert_eq!(lost(&mut register, None), Some(vec![0, 20]), "no fault reaches back to the beginning");
+}
+
+#[test]
+fn a_replica_shows_what_its_reader_knows_and_what_is_old_enough() {
+    let mut register = register();
+    let mut behind = |seen, from, least| register.read_behind(&read(seen, from, from + 5), least, 100);
+    assert_eq!(behind(None, 50, 0), None, "nothing is old enough");
+    assert_eq!(behind(Some(1), 60, 1), None);
+    let older = behind(Some(1), 60, 2).expect("older");
+    assert_eq!((older.kind, older.lost), (Kind::Stale, Some(vec![20])), "the reader wrote or saw 2");
+    assert_eq!(kind(behind(None, 111, 0)), Some(Kind::Stale), "1 has been there for long");
+    assert_eq!(behind(Some(1), 120, 0), None, "2 not yet");
+    assert_eq!(kind(behind(Some(1), 121, 0)), Some(Kind::Stale), "2 has");
+    assert_eq!(behind(Some(4), 130, 2), None);
+    assert_eq!(behind(Some(2), 130, 2), None, "another reader, behind the first");
+    assert_eq!(kind(behind(Some(2), 140, 4)), Some(Kind::Stale), "the first goes back");
+    assert_eq!(kind(behind(Some(3), 140, 0)), Some(Kind::Untrue));
+    assert_eq!(kind(behind(Some(9), 140, 0)), Some(Kind::FromNowhere));
+    let own = register.read_behind(&Read { after: Some(2), ..read(Some(4), 150, 160) }, 2, 100);
+    assert_eq!(kind(own), Some(Kind::Order), "a write sent behind the read");
+}
+
+#[test]
 fn nil_needs_a_removal_that_may_have_happened() {
     let mut register = Register::default();
     assert_eq!(register.read(&read(None, 1, 2)), None, "nothing was written yet");
