@@ -1,6 +1,7 @@
 //! Promises about what happens when something moves, breaks or misbehaves.
 
 mod addresses;
+mod agreement;
 mod blocking;
 mod busy;
 mod cacher;
@@ -11,6 +12,7 @@ mod lanes;
 mod large;
 mod limits;
 mod monitor;
+mod names;
 mod noscript;
 mod notnow;
 mod order;
