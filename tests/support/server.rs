@@ -18,9 +18,10 @@ pub const USUAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Cluster nodes that run before anybody wants them. For two seconds from its start a node says that the cluster
 /// is not ready, whatever it knows: every test with a cluster of its own would wait for that.
+const NODES_AHEAD: usize = 12;
+
 /// Where nodes listen that need no address of their own.
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const NODES_AHEAD: usize = 12;
 
 /// Options they can be told as well as be started with.
 const TOLD_LATER: [&str; 2] = ["--cluster-require-full-coverage", "--busy-reply-threshold"];
