@@ -208,7 +208,7 @@ config_keys! {
             "Zones of nodes, each as `CIDR=zone` or `host=zone`; `*` in a host stands for anything, the first that fits counts. A node that none fits is where it says itself (Valkey's `availability-zone`).";
     }
     "Topology" {
-        refresh_interval: Duration = secs(15), Positive, "refresh-interval", "Time between refreshes of the slot table, ± 20 % at random.";
+        refresh_interval: Duration = secs(15), Positive, "refresh-interval", "Time between refreshes of the slot table, ± 20 % at random. Shorter for a while after each change, and at most `probe-backoff-max` while a node is down.";
         refresh_min_interval: Duration = Duration::from_millis(100), Any, "refresh-min-interval",
             "Least time between two refreshes, whatever asks for them.";
         learned_commands_max: usize = 2_000, Any, "learned-commands-max",

@@ -128,6 +128,11 @@ impl Agreed {
         self.shards_where(|id| !self.is_served(id))
     }
 
+    /// A node gets no traffic for now, but may again when it is back.
+    pub(crate) fn lacks_nodes(&self) -> bool {
+        self.nodes.values().any(|node| matches!(node.ignored, Some(Ignored::Fail | Ignored::Unhealthy)))
+    }
+
     /// What each owner has, whether or not it may get traffic.
     pub(crate) fn owned(&self) -> Vec<(String, Vec<(u16, u16)>)> {
         let mut owned: Vec<_> = self.owners.iter().map(|id| (id.clone(), Vec::new())).collect();

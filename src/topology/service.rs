@@ -307,9 +307,9 @@ impl TopologyTask {
 
     fn over(&mut self, trigger: Trigger, result: RefreshResult, now: Instant) {
         self.shared.stats().count_refresh(trigger, result);
-        let ok = matches!(result, RefreshResult::Changed | RefreshResult::Same);
-        let settled = self.shared.ready() && self.agreed.as_ref().is_some_and(|agreed| !agreed.tentative);
-        self.schedule.finish(ok, settled, now);
+        let is_whole = |agreed: &Rc<Agreed>| !agreed.tentative && !agreed.lacks_nodes();
+        let settled = self.shared.ready() && self.agreed.as_ref().is_some_and(is_whole);
+        self.schedule.finish(result, settled, now);
         self.show();
         self.shared.round_finished();
     }
