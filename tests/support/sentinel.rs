@@ -129,7 +129,9 @@ impl Watched {
     #[track_caller]
     pub fn wait_replica(&self, index: usize) {
         within(Duration::from_secs(60), "the old primary is a replica", || {
-            let info = self.servers[index].client().call(&words("INFO replication")).text();
+            // A sentinel that makes it a replica closes all its connections, this one with them.
+            let info = self.servers[index].client().try_raw(&words("INFO replication"));
+            let info = String::from_utf8_lossy(&info.map_err(|error| error.to_string())?).into_owned();
             check(info.contains("role:slave") && info.contains("master_link_status:up"), info)
         });
     }
