@@ -19,6 +19,15 @@ fn two(scene: &mut Scene) -> (Shard, Shard) {
     (scene.shards[0].clone(), scene.shards[1].clone())
 }
 
+/// Moves the shards in which the run has keys to the front: others may have given all those slots away.
+fn used_first(scene: &mut Scene) {
+    let shards = scene.shards.clone();
+    let (mut front, back): (Vec<Shard>, Vec<Shard>) =
+        shards.into_iter().partition(|shard| !used(scene, shard).is_empty());
+    front.extend(back);
+    scene.shards = front;
+}
+
 /// Slots of a shard in which the run has keys, in a random order.
 fn used(scene: &mut Scene, shard: &Shard) -> Vec<u16> {
     let mut client = scene.site.nodes[shard.primary].client();
@@ -30,7 +39,9 @@ fn used(scene: &mut Scene, shard: &Shard) -> Vec<u16> {
 }
 
 pub fn reshard(scene: &mut Scene) -> Effect {
-    let (from, to) = two(scene);
+    scene.random.shuffle(&mut scene.shards);
+    used_first(scene);
+    let (from, to) = (scene.shards[0].clone(), scene.shards[1].clone());
     let slots: Vec<u16> = used(scene, &from).into_iter().take(MOVED).collect();
     for slot in &slots {
         scene.site.move_slot(*slot, from.primary, to.primary);
@@ -59,7 +70,9 @@ pub fn reshard_cli(scene: &mut Scene) -> Effect {
 }
 
 pub fn add_remove(scene: &mut Scene) -> Effect {
-    let from = scene.pick();
+    scene.random.shuffle(&mut scene.shards);
+    used_first(scene);
+    let from = scene.shards[0].clone();
     let slots: Vec<u16> = used(scene, &from).into_iter().take(MOVED / 2).collect();
     let node = scene.site.new_node();
     scene.keep.add(node.folder());
