@@ -187,6 +187,8 @@ config_keys! {
             "A request of at least this size goes over a connection of its own, so that it holds up no other on its way.";
         dedicated_max_per_node: usize = 1_000, Positive, "dedicated-max-per-node",
             "Connections of one request or client to one node: for large requests, WATCH, commands that wait. At the bound a request that needs one is refused.";
+        node_connects_max: usize = 16, Positive, "node-connects-max",
+            "Of these, how many the process makes to one node at a time; the others wait for their turn. So a node that comes back, or takes over, is not stormed by all clients that wait.";
         node_silence_timeout: Duration = secs(7), Positive, "node-silence-timeout",
             "A node that owes replies and sends nothing for this long is taken as unreachable, although no connection broke.";
         eject_after_failures: usize = 3, Positive, "eject-after-failures", "Failures in a row after which a node gets no traffic until a probe succeeds.";

@@ -32,6 +32,9 @@ pub(crate) struct Agreed {
     pub compared: usize,
     /// In how many rounds in a row a lower claim was held back.
     pub held_rounds: u32,
+    /// Servers there were before there was no primary, where sentinels name it: only as something to know the
+    /// deployment by.
+    pub before: Vec<NodeAddr>,
 }
 
 /// One node of [`Agreed`].
@@ -123,6 +126,16 @@ impl Agreed {
     /// Shards whose primary may not get traffic.
     pub(crate) fn unserved(&self) -> Vec<AgreedShard> {
         self.shards_where(|id| !self.is_served(id))
+    }
+
+    /// What each owner has, whether or not it may get traffic.
+    pub(crate) fn owned(&self) -> Vec<(String, Vec<(u16, u16)>)> {
+        let mut owned: Vec<_> = self.owners.iter().map(|id| (id.clone(), Vec::new())).collect();
+        for (slot, owner) in (0..).zip(&self.slots) {
+            let at = owner.and_then(|(index, _)| owned.get_mut(usize::from(index)));
+            at.into_iter().for_each(|(_, ranges)| extend(ranges, slot));
+        }
+        owned
     }
 
     /// Ranges of slots that nobody owns.

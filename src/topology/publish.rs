@@ -10,6 +10,7 @@ use super::claims::{Claims, ShardClaim};
 use super::handle::{Members, Topology};
 use super::node::NodeId;
 use super::registry::NodeRegistry;
+use super::replication::Ranges as SlotRanges;
 use super::table::{Bereft, Shard, SlotTable};
 use super::watch::Wanted;
 
@@ -24,8 +25,8 @@ pub(crate) struct Publisher {
     shards: Vec<Shard>,
     ranges: Ranges,
     bereft: Vec<Bereft>,
-    /// (replica, its primary), of the table in use.
-    pairs: HashSet<(NodeId, NodeId)>,
+    /// By replica: its primary and what that owns, of the table in use.
+    replicas: HashMap<NodeId, (NodeId, SlotRanges)>,
     members: Members,
 }
 
@@ -68,7 +69,7 @@ impl Publisher {
             return (false, wanted);
         }
         self.epoch += 1;
-        self.distrust_new_pairs(&wanted);
+        self.distrust(&wanted);
         (self.shards, self.ranges, self.bereft) = (shards, ranges, bereft);
         shared.cell.store(Arc::new(table));
         shared.bump();
@@ -121,17 +122,19 @@ impl Publisher {
         shards.map(|shard| (replicas(&shard.replicas), shard.ranges)).collect()
     }
 
-    /// A replica that has another primary than before has proven nothing about that one's data. Before anybody
-    /// sees the table.
-    fn distrust_new_pairs(&mut self, wanted: &HashMap<NodeId, Wanted>) {
-        let pairs = wanted.iter().filter_map(|(id, wanted)| Some((*id, wanted.primary?)));
-        let pairs: HashSet<(NodeId, NodeId)> = pairs.collect();
-        for (replica, _) in pairs.difference(&self.pairs) {
-            if let Some(wanted) = wanted.get(replica) {
+    /// A replica that has another primary than before, or one with other slots, has proven nothing about what is
+    /// there now. Before anybody sees the table.
+    fn distrust(&mut self, wanted: &HashMap<NodeId, Wanted>) {
+        let mut replicas = HashMap::new();
+        for (id, wanted) in wanted {
+            let Some(primary) = wanted.primary else { continue };
+            let now = (primary, wanted.slots.clone());
+            if self.replicas.get(id) != Some(&now) {
                 wanted.node.set_as_of(None);
             }
+            replicas.insert(*id, now);
         }
-        self.pairs = pairs;
+        self.replicas = replicas;
     }
 
     fn claims(&self, agreed: &Agreed) -> Claims {
@@ -159,6 +162,7 @@ impl Publisher {
     /// promoted, and is the first to know.
     fn wanted(&self, agreed: &Agreed) -> HashMap<NodeId, Wanted> {
         let nodes = agreed.nodes.iter().filter(|(_, node)| node.ignored.is_none());
+        let owned: HashMap<String, SlotRanges> = agreed.owned().into_iter().collect();
         let wanted = nodes.filter_map(|(cluster_id, node)| {
             let id = self.find(agreed, cluster_id)?;
             let watched = self.registry.nodes().get(id.index())?.clone();
@@ -166,7 +170,9 @@ impl Publisher {
             let of = |primary: &String| self.find(agreed, primary);
             let primary = node.replica.then(|| node.primary_id.as_ref().and_then(of).unwrap_or(id));
             let names = node.addr.iter().chain(&node.aliases).map(|addr| addr.host.clone()).collect();
-            Some((id, Wanted { node: watched, cluster_id: cluster_id.clone(), primary, names }))
+            let owner = node.primary_id.as_ref().filter(|_| node.replica).unwrap_or(cluster_id);
+            let slots = owned.get(owner).cloned().unwrap_or_default();
+            Some((id, Wanted { node: watched, cluster_id: cluster_id.clone(), primary, slots, names }))
         });
         wanted.collect()
     }

@@ -10,8 +10,10 @@
 //!
 //! What a replica cannot know counts against it: while slots of its primary are on their way elsewhere, keys are
 //! missing here that exist there (a replica does not say ASK before Valkey 8), so nothing is proven until
-//! [`SETTLED_AFTER`] after the last sign of it. And whatever ends the connection to a replica, makes it late, or
-//! gives it another primary takes its proof away at once.
+//! [`SETTLED_AFTER`] after the last sign of it. Nor does a replica know at once that slots have gone: until the
+//! new owner's word has come to it over the cluster bus it answers reads of them from what it has left, and no
+//! redirect tells anybody. So what a primary says it owns is held against the table at every probe. And whatever
+//! ends the connection to a replica, makes it late, or gives it another primary takes its proof away at once.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -76,6 +78,19 @@ impl Replication {
     }
 }
 
+/// Slots as inclusive ranges, in order, none beside another.
+pub(crate) type Ranges = Vec<(u16, u16)>;
+
+/// A node of a table.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) node: Arc<Node>,
+    /// Its primary; `None` for a primary.
+    pub(crate) primary: Option<NodeId>,
+    /// What it or its primary owns.
+    pub(crate) slots: Ranges,
+}
+
 /// What is known of one node.
 #[derive(Debug, Default)]
 struct Known {
@@ -87,8 +102,10 @@ struct Known {
     zone: Option<String>,
     /// Of a primary: (when it was asked, offset), of one history, oldest first.
     offsets: VecDeque<(Instant, u64)>,
-    /// Of a primary: what it owned when it was last asked.
-    slots: Option<Vec<(u16, u16)>>,
+    /// What it or its primary owns by the table.
+    slots: Ranges,
+    /// Of a primary: what it last said it owns instead, and how often in a row it said so.
+    instead: Option<(Ranges, u32)>,
     /// Of a primary: not before this time do its offsets prove anything.
     settled: Option<Instant>,
     /// Of a replica: what its proof says.
@@ -142,23 +159,31 @@ impl Replicas {
         Self { max_lag, known: HashMap::new() }
     }
 
-    /// The nodes of a new table, with their primaries. Must come before the table is in use.
-    pub(crate) fn fit(&mut self, nodes: impl Iterator<Item = (Arc<Node>, Option<NodeId>)>) {
+    /// The nodes of a table. A primary with other slots than before is not settled: what a replica had proven
+    /// tells nothing of keys that have come, and more may go.
+    pub(crate) fn fit(&mut self, members: impl Iterator<Item = Member>) {
         let mut known = std::mem::take(&mut self.known);
-        for (node, primary) in nodes {
-            let mut entry = known.remove(&node.id).unwrap_or_default();
+        let mut changed = Vec::new();
+        for Member { node, primary, slots } in members {
+            let id = node.id;
+            let mut entry = known.remove(&id).unwrap_or_default();
             let same = entry.node.as_ref().is_some_and(|old| Arc::ptr_eq(old, &node));
             if !same || entry.primary != primary {
                 node.set_as_of(None);
-                entry = Known { node: Some(node.clone()), primary, ..Known::default() };
+                entry = Known { node: Some(node), primary, slots, ..Known::default() };
+            } else if entry.slots != slots {
+                (entry.slots, entry.instead) = (slots, None);
+                entry.forget();
+                changed.push(id);
             }
-            self.known.insert(node.id, entry);
+            self.known.insert(id, entry);
         }
         known.values().for_each(Known::disprove);
+        changed.into_iter().for_each(|id| self.unsettle(id));
     }
 
-    /// A node answered. `is_up` tells of its primary, where it is a replica. True when it does not own the slots it
-    /// owned before: then the table may be old.
+    /// A node answered. `is_up` tells of its primary, where it is a replica. True when the table should be looked
+    /// at: it owns other slots than the table says.
     pub(crate) fn see(&mut self, id: NodeId, mut sample: Sample, is_up: impl Fn(NodeId) -> bool) -> bool {
         let Some(known) = self.known.get_mut(&id) else { return false };
         known.zone = sample.zone.take().or(known.zone.take());
@@ -174,14 +199,16 @@ impl Replicas {
                 if before.is_none_or(|before| before.replid != said.replid || before.offset > said.offset) {
                     known.offsets.clear();
                 }
-                let (moving, moved) = known.look_at_slots();
+                let (moving, often) = known.look_at_slots();
                 known.note_offset(said.offset);
-                if moving || moved {
+                if moving || often > 0 {
                     self.unsettle(id);
                 }
                 let of: Vec<NodeId> = self.replicas_of(id).collect();
                 of.into_iter().for_each(|replica| self.prove(replica, id, true));
-                moved
+                // Nodes asked in a refresh may not have heard yet; should they never hear, it must not become a
+                // refresh per probe.
+                often.is_power_of_two()
             }
             // A role that is not what the table says: another table is on its way.
             _ => {
@@ -271,6 +298,19 @@ impl Replicas {
     }
 }
 
+/// In order, and what lies side by side as one.
+fn joined(mut ranges: Ranges) -> Ranges {
+    ranges.sort_unstable();
+    let mut out = Ranges::with_capacity(ranges.len());
+    for (first, last) in ranges {
+        match out.last_mut() {
+            Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
+            _ => out.push((first, last)),
+        }
+    }
+    out
+}
+
 impl Known {
     fn disprove(&self) {
         if let Some(node) = &self.node {
@@ -288,13 +328,18 @@ impl Known {
         }
     }
 
-    /// Whether slots of a primary are on their way elsewhere, and whether they are not those it owned before.
-    fn look_at_slots(&mut self) -> (bool, bool) {
+    /// Whether slots of a primary are on their way elsewhere; and how often in a row it has now said that it owns
+    /// just these slots, which the table says otherwise. 0 where they agree, or it was not asked.
+    fn look_at_slots(&mut self) -> (bool, u32) {
         let own = self.last.as_mut().and_then(|sample| sample.own.take());
-        let Some(own) = own else { return (false, false) };
-        let before = self.slots.replace(own.slots);
-        let moved = before.is_some_and(|before| self.slots.as_ref() != Some(&before));
-        (!own.leaving.is_empty(), moved)
+        let Some(own) = own else { return (false, 0) };
+        let slots = joined(own.slots);
+        self.instead = match self.instead.take() {
+            _ if slots == self.slots => None,
+            Some((before, often)) if before == slots => Some((slots, often.saturating_add(1))),
+            _ => Some((slots, 1)),
+        };
+        (!own.leaving.is_empty(), self.instead.as_ref().map_or(0, |(_, often)| *often))
     }
 
     fn note_offset(&mut self, offset: u64) {

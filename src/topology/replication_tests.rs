@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{OFFSETS_MAX, Replicas, Replication, Sample, Standing};
+use super::{Member, OFFSETS_MAX, Ranges, Replicas, Replication, Sample, Standing};
 use crate::topology::node::{Node, NodeAddr, NodeId};
 use crate::topology::own::OwnWord;
 
@@ -32,9 +32,27 @@ impl Cluster {
 
     /// The table says that `primary` is the replica's.
     fn fit(&mut self, primary: NodeId) {
-        let of = |id| if id == REPLICA { Some(primary) } else { None };
-        let nodes: Vec<_> = self.nodes.iter().map(|node| (node.clone(), of(node.id))).collect();
-        self.replicas.fit(nodes.into_iter());
+        self.fit_slots(primary, &[(0, 99)]);
+    }
+
+    /// And that these are the slots of [`PRIMARY`].
+    fn fit_slots(&mut self, primary: NodeId, slots: &[(u16, u16)]) {
+        let member = |node: &Arc<Node>| Member {
+            node: node.clone(),
+            primary: (node.id == REPLICA).then_some(primary),
+            slots: if node.id == PRIMARY { slots.to_vec() } else { Ranges::new() },
+        };
+        let members: Vec<Member> = self.nodes.iter().map(member).collect();
+        self.replicas.fit(members.into_iter());
+    }
+
+    /// As if [`PRIMARY`] had settled; and whether the replica is proven then.
+    fn settled(&mut self) -> bool {
+        self.replicas.known.get_mut(&PRIMARY).unwrap().settled = Some(Instant::now());
+        self.now = Instant::now();
+        self.primary(100);
+        self.replica(100);
+        self.standing().proven
     }
 
     /// A node was asked at `now` and says this; `up`: its primary is.
@@ -201,13 +219,31 @@ fn slots_on_their_way_and_slots_gone_unsettle_a_primary() {
     cluster.replica(100);
     cluster.primary(100);
     assert!(!cluster.standing().proven, "not before it has settled");
+    assert!(cluster.settled());
     assert!(tell(&mut cluster, own(&[(0, 98)], &[])), "the table is old");
-    // As if it had settled.
-    cluster.replicas.known.get_mut(&PRIMARY).unwrap().settled = Some(Instant::now());
-    cluster.now = Instant::now();
-    cluster.primary(100);
+    assert!(!cluster.standing().proven);
+    cluster.fit_slots(PRIMARY, &[(0, 98)]);
+    assert!(!tell(&mut cluster, own(&[(98, 98), (0, 50), (51, 97)], &[])), "the table has it");
+    assert!(cluster.settled());
+    // The table was first.
+    cluster.fit_slots(PRIMARY, &[(0, 98), (200, 200)]);
+    assert!(!cluster.standing().proven, "it may lack the keys that have come");
+    assert!(!tell(&mut cluster, own(&[(0, 98), (200, 200)], &[])));
+    assert!(cluster.settled());
+}
+
+#[test]
+fn a_first_word_and_one_that_the_table_does_not_follow_ask_for_refreshes_less_and_less_often() {
+    let mut cluster = Cluster::new();
+    let mut tell = |word| cluster.see(PRIMARY, primary("a", 100), word, true);
+    let asks: Vec<bool> = (0..9).map(|_| tell(own(&[(0, 98)], &[]))).collect();
+    assert_eq!(asks, [true, true, false, true, false, false, false, true, false]);
+    assert!(!tell(None), "not asked");
+    assert!(tell(own(&[(0, 97)], &[])), "another one");
+    assert!(!tell(own(&[(0, 99)], &[])), "the table's");
+    assert!(tell(own(&[(0, 97)], &[])));
     cluster.replica(100);
-    assert!(cluster.standing().proven);
+    assert!(!cluster.standing().proven, "as long as it lasts");
 }
 
 #[test]

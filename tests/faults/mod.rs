@@ -1,6 +1,7 @@
 //! Promises about what happens when something moves, breaks or misbehaves.
 
 mod addresses;
+mod blackhole;
 mod agreement;
 mod blocking;
 mod busy;
@@ -20,9 +21,11 @@ mod pubsub;
 mod redirects;
 mod replies;
 mod resend;
+mod returns;
 mod scan;
 mod scripts;
 mod sentinel;
+mod sentinels;
 mod standalone;
 mod stop;
 mod subscribers;
@@ -31,3 +34,4 @@ mod tracking_order;
 mod transactions;
 mod wait;
 mod waits;
+mod watch;

@@ -155,6 +155,25 @@ fn a_redirect_to_where_slots_move_keeps_reads_at_the_primary() {
 }
 
 #[test]
+fn a_slot_that_has_gone_is_noticed_without_a_request() {
+    let cluster = numbered(2, 1);
+    let proxy = started(&cluster, "prefer-replica", &[("refresh-interval", "1h")]);
+    wait_fit(&proxy, 2);
+    // A start with one view is compared with those of all as soon as they are connected.
+    eventually("no refresh is to come", || {
+        let json: serde_json::Value = serde_json::from_str(&proxy.admin("/topology").1).expect("JSON");
+        check(json["views"].as_array().is_some_and(|views| views.len() == 4), json)
+    });
+    let key = key_in(5, "k");
+    wait_reader(&mut proxy.client(), &key, 2);
+    cluster.change_map(|map| map.assign(5, 1));
+    proxy.wait_metric("slotway_topology_refreshes_total", &["moving"], |count| count >= 1.0);
+    wait_reader(&mut proxy.client(), &key, 1);
+    // When both have settled.
+    wait_reader(&mut proxy.client(), &key, 3);
+}
+
+#[test]
 fn while_the_primary_is_lost_prefer_primary_reads_at_a_replica() {
     let cluster = numbered(1, 1);
     let proxy = started(&cluster, "prefer-primary", &[("eject-after-failures", "1")]);
