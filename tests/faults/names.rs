@@ -42,17 +42,16 @@ fn without_a_resolver_the_known_addresses_are_used_and_with_it_new_ones_are_foun
     });
     let count = key_in(cluster.slot_of(1), "count");
     let mut client = proxy.client();
-    assert_eq!(client.call(&cmd!["INCR", count]), Value::Int(1));
     // Nobody is left where anybody was known, and the name leads nowhere.
     cluster.move_all_to(7);
     client.send(&cmd!["INCR", count]);
     within(Duration::from_secs(60), "slotway has looked for the cluster", || {
         let log = proxy.log();
-        check(log.contains("no new picture of the cluster"), log)
+        check(log.contains(&format!("{NAME} cannot be resolved")), log)
     });
     hosts.set(&[("127.0.0.7", NAME)]);
     client.patience(Duration::from_secs(60));
-    assert_eq!(client.value(), Value::Int(2), "it waited, and was executed once");
+    assert_eq!(client.value(), Value::Int(1), "it waited, and was executed once");
 }
 
 fn name(index: usize) -> String {
@@ -79,7 +78,9 @@ fn requests_wait_while_the_names_of_nodes_lead_nowhere() {
         });
     }
     let seeds = vec![format!("{}:{}", name(0), cluster.nodes[0].addr().port())];
-    let proxy = Proxy::launch(&Setup { seeds, keys: PATIENT.to_vec(), wrapper });
+    // Each worker has connections of its own; this is about those that are there.
+    let keys = [&PATIENT[..], &[("workers", "1")]].concat();
+    let proxy = Proxy::launch(&Setup { seeds, keys, wrapper });
     proxy.wait_ready();
     let counts: Vec<String> = (0..3).map(|index| key_in(cluster.slot_of(index), "count")).collect();
     let mut client = proxy.client();
@@ -92,9 +93,9 @@ fn requests_wait_while_the_names_of_nodes_lead_nowhere() {
     }
     cluster.client(0).ok(&cmd!["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
     client.send(&cmd!["INCR", counts[0]]);
-    eventually("slotway cannot connect", || {
+    eventually("slotway cannot reach the node", || {
         let log = proxy.log();
-        check(log.contains("cannot connect to node"), log)
+        check(log.contains("node taken out"), log)
     });
     let mut other = proxy.client();
     for count in &counts[1..] {

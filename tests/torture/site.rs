@@ -233,7 +233,7 @@ impl Site {
 }
 
 /// CLUSTER NODES; empty while the node loads its data.
-pub fn rows(client: &mut Client) -> Vec<Row> {
+fn rows(client: &mut Client) -> Vec<Row> {
     match client.call(&cmd!["CLUSTER", "NODES"]) {
         Value::Bulk(nodes) => String::from_utf8_lossy(&nodes).lines().filter_map(Row::read).collect(),
         _ => Vec::new(),
