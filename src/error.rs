@@ -53,7 +53,7 @@ proxy_errors! {
     ClusterDown, "cluster_down", No, "CLUSTERDOWN slotway: no reachable node owns the slot",
         "The slot had no reachable owner for `owner-wait`, or has had none for longer than that.";
     NoReplica, "no_replica", No, "NOREPLICAS slotway: no replica of the slot can be read from (read-from = replica-only)",
-        "Reads of this connection go to replicas only, and all of the slot's are down, loading, cut off, too far behind (`replica-max-lag`), or there is none.";
+        "Reads of this connection go to replicas only, and for `owner-wait` or longer all of the slot's have been down, loading, cut off, too far behind (`replica-max-lag`), or there was none.";
     WaitQueueFull, "wait_queue_full", No, "CLUSTERDOWN slotway: too many requests wait for a node that owns their slot",
         "`owner-wait-requests` or `owner-wait-bytes` is used up.";
     DeadlineUnsent, "deadline_unsent", No, "ERR slotway: request deadline passed before the request was sent; it was not executed",

@@ -44,7 +44,11 @@ impl WorkerContext {
     /// own. The rules of [`Self::send_dedicated`] hold. Without a free connection to every node nothing is sent.
     pub fn send_parts_dedicated(self: &Rc<Self>, inner: &mut SessionInner, parts: Vec<(Errand, Bytes)>) {
         let mut ways: Vec<(NodeId, Option<LaneKey>)> = Vec::new();
-        for (errand, _) in &parts {
+        let parts: Vec<_> = parts
+            .into_iter()
+            .map(|(errand, bytes)| (self.aim_of_large(inner, &errand), errand, bytes))
+            .collect();
+        for (_, errand, _) in parts.iter().filter(|(aim, ..)| aim.is_none()) {
             if let Some(node) = self.owner(errand.slot, errand.session.id)
                 && !ways.iter().any(|(known, _)| *known == node)
             {
@@ -52,7 +56,7 @@ impl WorkerContext {
             }
         }
         let full = ways.iter().any(|(_, key)| key.is_none());
-        for (errand, bytes) in parts {
+        for (aim, errand, bytes) in parts {
             if full {
                 let session = Rc::clone(&errand.session);
                 inner.fail(&session, &errand, ProxyError::DedicatedFull);
@@ -60,7 +64,8 @@ impl WorkerContext {
             }
             let node = self.owner(errand.slot, errand.session.id);
             let key = ways.iter().find_map(|(known, key)| key.filter(|_| Some(*known) == node));
-            self.park_new(inner, Parcel { errand, bytes, aim: key.map_or(Aim::Table, Aim::Dedicated) });
+            let aim = aim.unwrap_or_else(|| key.map_or(Aim::Table, Aim::Dedicated));
+            self.park_new(inner, Parcel { errand, bytes, aim });
         }
     }
 

@@ -7,6 +7,7 @@ mod doubt;
 pub mod handshake;
 pub mod lane;
 pub mod lanes;
+pub mod late;
 pub mod line;
 pub mod permit;
 pub mod reader;

@@ -2,6 +2,7 @@
 //! Nobody else's requests come here. A replica that cannot answer costs its read a way more, never a wrong or a
 //! lost reply: what it sends away goes to the primary, or, with `replica-only`, to another replica.
 
+use std::cmp::Reverse;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -18,8 +19,6 @@ use crate::telemetry::{CommandClass, ReadRole};
 use crate::topology::node::{Node, NodeId};
 use crate::worker::WorkerContext;
 
-/// A lane to a replica that is doubted is given up when it owes a reply for so long, in microseconds.
-const LATE: u64 = 1_000_000;
 /// A node is as near as the nearest if it takes at most a quarter and this many microseconds longer to answer.
 const AS_NEAR: u32 = 200;
 
@@ -29,10 +28,10 @@ enum Choice {
     Replica(Rc<Lane>),
     /// To the primary, for this reason.
     Primary(ReadRole),
-    /// To a replica whose lane is being made.
+    /// To a replica, once there is one that can be used.
     Later,
-    /// Nowhere: it must be a replica, and none is usable.
-    Nowhere,
+    /// To a replica, behind a read of this session that waits for one.
+    Behind,
 }
 
 /// A node that may be read from.
@@ -85,6 +84,7 @@ impl WorkerContext {
             Choice::Replica(lane) => {
                 self.counters.read_from(ReadRole::Replica);
                 self.goes_away(inner, &errand);
+                self.sees(inner, &errand, &lane);
                 if errand.command.class == CommandClass::Script {
                     let request = bytes(&mut once);
                     self.load_scripts_of(&lane, &errand, &request);
@@ -97,9 +97,16 @@ impl WorkerContext {
                 self.goes_away(inner, &errand);
                 self.park_new(inner, Parcel { errand, bytes: bytes(&mut once), aim: Aim::Replica });
             }
-            Choice::Nowhere => {
+            Choice::Behind => {
+                self.counters.read_from(ReadRole::Replica);
+                self.goes_away(inner, &errand);
                 let session = Rc::clone(&errand.session);
-                inner.fail(&session, &errand, ProxyError::NoReplica);
+                inner.hold(
+                    Parcel { errand, bytes: bytes(&mut once), aim: Aim::Replica },
+                    self.clock.now(),
+                    self,
+                );
+                self.advance_later(&session);
             }
         }
     }
@@ -147,8 +154,24 @@ impl WorkerContext {
             && errand.before == 0
     }
 
+    /// The session is about to see what the replica at the end of `lane` is proven to have, at least.
+    fn sees(&self, inner: &mut SessionInner, errand: &Errand, lane: &Lane) {
+        if let (Some(reads), Some(at)) = (&mut inner.reads, lane.node.as_of())
+            && let Some(primary) = self.table.borrow().primary(errand.slot)
+        {
+            reads.sees(primary, at);
+        }
+    }
+
     fn choose(self: &Rc<Self>, inner: &mut SessionInner, errand: &Errand) -> Choice {
         let (mode, resp) = (errand.session.read_from.get(), errand.resp);
+        let alone = inner.pending.open() == 1;
+        if mode == ReadFrom::ReplicaOnly
+            && !alone
+            && self.waiting.borrow().waits(errand.session.id, errand.slot)
+        {
+            return Choice::Behind;
+        }
         if mode == ReadFrom::PreferPrimary && self.primary_is_fine(errand.slot, resp) {
             return Choice::Primary(ReadRole::Primary);
         }
@@ -158,6 +181,14 @@ impl WorkerContext {
             None => return Choice::Primary(ReadRole::OwnWrite),
         };
         let with_primary = mode == ReadFrom::Nearest;
+        let seen = match self.table.borrow().primary(errand.slot) {
+            Some(primary) if mode != ReadFrom::ReplicaOnly => {
+                inner.reads.as_ref().map_or(0, |reads| reads.seen(primary))
+            }
+            _ => 0,
+        };
+        let wrote = floor > seen;
+        let floor = floor.max(seen);
         match self.pick(errand, floor, with_primary) {
             Pick::Replica(way) => match way {
                 Way::Open(lane) => Choice::Replica(lane),
@@ -165,8 +196,8 @@ impl WorkerContext {
                 _ => Choice::Primary(ReadRole::Connecting),
             },
             Pick::Primary => Choice::Primary(ReadRole::Primary),
-            Pick::Nobody if mode == ReadFrom::ReplicaOnly => Choice::Nowhere,
-            Pick::Nobody if floor > 0 && !matches!(self.pick(errand, 0, false), Pick::Nobody) => {
+            Pick::Nobody if mode == ReadFrom::ReplicaOnly => Choice::Later,
+            Pick::Nobody if wrote && !matches!(self.pick(errand, 0, false), Pick::Nobody) => {
                 Choice::Primary(ReadRole::OwnWrite)
             }
             Pick::Nobody => Choice::Primary(ReadRole::Unusable),
@@ -210,21 +241,20 @@ impl WorkerContext {
     /// client has its own, and stays with it.
     fn pick(self: &Rc<Self>, errand: &Errand, floor: u64, with_primary: bool) -> Pick {
         let table = self.table.borrow();
-        let oldest = self.clock.process_ms().saturating_sub(self.limits.replica_lag_ms).max(floor);
         let replicas = table.replicas(errand.slot).iter().filter_map(|id| table.node(*id));
-        let replicas = replicas.filter(|node| node.is_up() && node.as_of().is_some_and(|at| at >= oldest));
+        let replicas = replicas.filter(|node| self.is_fit(node, floor));
         let replicas = replicas.map(|node| Candidate { node, is_primary: false });
         let primary = table.primary(errand.slot).filter(|_| with_primary).and_then(|id| table.node(id));
         let primary = primary.filter(|node| node.is_up()).map(|node| Candidate { node, is_primary: true });
         let mut candidates: SmallVec<[Candidate<'_>; 4]> = replicas.chain(primary).collect();
         keep_best(&mut candidates, with_primary);
-        let ids: SmallVec<[(NodeId, bool); 4]> =
+        let mut ids: SmallVec<[(NodeId, bool); 4]> =
             candidates.iter().map(|candidate| (candidate.node.id, candidate.is_primary)).collect();
         drop(candidates);
         drop(table);
-        let start = errand.session.id as usize % ids.len().max(1);
+        ids.sort_unstable_by_key(|(node, _)| Reverse(rank(errand.session.id, *node)));
         let mut coming = None;
-        for (node, is_primary) in ids.iter().cycle().skip(start).take(ids.len()) {
+        for (node, is_primary) in &ids {
             if *is_primary {
                 return Pick::Primary;
             }
@@ -239,6 +269,13 @@ impl WorkerContext {
         coming.map_or(Pick::Nobody, Pick::Replica)
     }
 
+    /// True for a replica that is proven to have its primary's data as of `floor`, and of no longer ago than
+    /// `replica-max-lag`.
+    pub(super) fn is_fit(&self, node: &Node, floor: u64) -> bool {
+        let oldest = self.clock.process_ms().saturating_sub(self.limits.replica_lag_ms).max(floor);
+        node.is_up() && node.as_of().is_some_and(|at| at >= oldest)
+    }
+
     /// The lane for reads at a replica, made when there is none.
     fn reading_lane(&self, node: NodeId, resp: Resp) -> Option<Rc<Lane>> {
         if let Some(lane) = self.lanes.borrow().reading(node, resp) {
@@ -246,20 +283,6 @@ impl WorkerContext {
         }
         let known = self.table.borrow().node(node).cloned()?;
         Some(self.lanes.borrow_mut().add(LaneKey::reading(node, resp), known))
-    }
-
-    /// Gives up lanes to replicas that are late and doubted: what they owe is read elsewhere. Once per tick.
-    pub fn give_up_late_replicas(&self) {
-        let now = self.clock.now();
-        for lane in self.lanes.borrow().iter().filter(|lane| lane.key.read_only) {
-            let late = || {
-                let inner = lane.inner();
-                inner.tickets.front().is_some_and(|ticket| now.saturating_sub(ticket.queued) >= LATE)
-            };
-            if lane.is_ready() && lane.node.as_of().is_none() && late() {
-                lane.condemn("the replica does not answer");
-            }
-        }
     }
 }
 
@@ -277,6 +300,16 @@ enum Pick {
     Replica(Way),
     Primary,
     Nobody,
+}
+
+/// How much a client likes a node: a number that looks drawn by lot for each pair. The node it likes best is the same
+/// whichever others there are, so one that comes or goes moves only clients of its own.
+fn rank(client: u64, node: NodeId) -> u64 {
+    let mut mixed = client.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (u64::from(node.0) + 1).rotate_left(32);
+    for _ in 0..2 {
+        mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    }
+    mixed ^ (mixed >> 32)
 }
 
 /// Leaves the candidates in our own zone, if there are any; and where the nearest is asked for and zones do not
@@ -310,6 +343,24 @@ mod tests {
         let mut candidates: SmallVec<[Candidate<'_>; 4]> = nodes.iter().map(candidate).collect();
         keep_best(&mut candidates, nearest);
         candidates.iter().map(|candidate| candidate.node.id.0).collect()
+    }
+
+    #[test]
+    fn clients_are_spread_and_a_node_that_leaves_moves_only_its_own() {
+        let best = |client: u64, nodes: &[u16]| {
+            let nodes = nodes.iter().map(|node| NodeId(*node));
+            nodes.max_by_key(|node| rank(client, *node)).map(|node| node.0)
+        };
+        let mut counts = [0; 3];
+        for client in (0..3_000).map(|n| (7 << 40) + n) {
+            let all = best(client, &[4, 5, 6]);
+            counts[usize::from(all.unwrap_or(0)) - 4] += 1;
+            for gone in [4, 5, 6] {
+                let left: Vec<u16> = [4, 5, 6].into_iter().filter(|node| *node != gone).collect();
+                assert!(all == Some(gone) || best(client, &left) == all, "{client} without {gone}");
+            }
+        }
+        assert!(counts.iter().all(|count| (900..1_100).contains(count)), "{counts:?}");
     }
 
     #[test]

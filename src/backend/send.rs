@@ -30,7 +30,7 @@ pub(super) enum Way {
     NoOwner,
     /// A round of refreshing is not over.
     Refreshing,
-    /// It has to be a replica, and none can be read from.
+    /// It has to be a replica, and none can be read from now.
     NoReplica,
     /// The redirect it followed was a script's own words: they are the reply.
     Untrue,
@@ -248,6 +248,7 @@ impl WorkerContext {
 
     fn go_or_wait(self: &Rc<Self>, parcel: Parcel, way: Way) -> Result<(), (Errand, ProxyError)> {
         let now = self.clock.now();
+        let without_replica = matches!(way, Way::NoReplica);
         let waiting_since = match way {
             Way::Open(lane) => {
                 let asking = matches!(parcel.aim, Aim::Node { asking: true, .. });
@@ -265,7 +266,7 @@ impl WorkerContext {
                 }
                 return Ok(());
             }
-            Way::NoReplica => return Err((parcel.errand, ProxyError::NoReplica)),
+            Way::NoReplica => self.unreadable_since(parcel.errand.slot, now),
             Way::Refreshing | Way::Unreachable(0) => now,
             Way::Unreachable(since) => since,
             Way::NoOwner => {
@@ -274,7 +275,7 @@ impl WorkerContext {
             }
         };
         if now.saturating_sub(waiting_since) >= self.limits.owner_wait {
-            return Err((parcel.errand, self.no_owner_error()));
+            return Err((parcel.errand, self.no_owner_error(without_replica)));
         }
         let mut room = self.waiting.borrow_mut();
         // A split request counts with its first part: refused are whole requests.
@@ -290,8 +291,19 @@ impl WorkerContext {
         Ok(())
     }
 
-    fn no_owner_error(&self) -> ProxyError {
+    /// Since when reads of `slot` have waited for a replica.
+    fn unreadable_since(&self, slot: u16, now: u64) -> u64 {
+        let primary = self.table.borrow().primary(slot);
+        let mut room = self.waiting.borrow_mut();
+        match primary {
+            Some(primary) => room.unreadable_since(primary, slot, now),
+            None => room.orphaned_since(slot, now),
+        }
+    }
+
+    fn no_owner_error(&self, without_replica: bool) -> ProxyError {
         match self.table.borrow().epoch() {
+            _ if without_replica => ProxyError::NoReplica,
             0 if self.topology.is_no_cluster() => ProxyError::NoCluster,
             0 => ProxyError::NotReady,
             _ => ProxyError::ClusterDown,
@@ -314,13 +326,15 @@ impl WorkerContext {
             }
             let way = self.way(&mut parcel);
             self.note_write(&mut parcel.errand.session.inner(), &parcel.errand, &way);
-            if let Way::Open(_) | Way::Untrue | Way::NoReplica = way {
+            if let Way::Open(_) | Way::Untrue = way {
                 if let Err((errand, error)) = self.go_or_wait(parcel, way) {
                     errand.session.fail(&errand, error);
                 }
             } else if now.saturating_sub(since) >= self.limits.owner_wait {
                 let in_doubt = parcel.is_in_doubt();
-                let error = if in_doubt { ProxyError::BadReply } else { self.no_owner_error() };
+                let without_replica = matches!(way, Way::NoReplica);
+                let error =
+                    if in_doubt { ProxyError::BadReply } else { self.no_owner_error(without_replica) };
                 parcel.errand.session.fail(&parcel.errand, error);
             } else {
                 self.waiting.borrow_mut().push(Waiter { parcel, since });

@@ -25,6 +25,8 @@ pub struct WaitingRoom {
     bytes: u64,
     /// Slots that have no owner, and since when requests for them have waited.
     orphaned: HashMap<u16, u64>,
+    /// Primaries without a replica that can be read from: since when reads have waited for one, and one of the slots.
+    unreadable: HashMap<NodeId, (u64, u16)>,
 }
 
 impl WaitingRoom {
@@ -76,6 +78,21 @@ impl WaitingRoom {
     /// Since when requests have waited for an owner of `slot`.
     pub fn orphaned_since(&mut self, slot: u16, now: u64) -> u64 {
         *self.orphaned.entry(slot).or_insert(now)
+    }
+
+    /// Since when reads of `slot`, which belongs to `primary`, have waited for a replica.
+    pub fn unreadable_since(&mut self, primary: NodeId, slot: u16, now: u64) -> u64 {
+        self.unreadable.entry(primary).or_insert((now, slot)).0
+    }
+
+    /// Forgets primaries that have a replica again; `still` tells by a slot that there is none.
+    pub fn retain_unreadable(&mut self, still: impl Fn(u16) -> bool) {
+        self.unreadable.retain(|_, (_, slot)| still(*slot));
+    }
+
+    /// True when a request of this session for `slot` waits.
+    pub fn waits(&self, session: u64, slot: u16) -> bool {
+        self.queue.iter().any(|w| w.parcel.errand.session.id == session && w.parcel.errand.slot == slot)
     }
 
     /// Forgets slots that have an owner again.

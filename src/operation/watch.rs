@@ -143,7 +143,7 @@ pub async fn exec(operation: &Operation) -> Result<Vec<u8>, ProxyError> {
     let push = inner.push.take();
     let frame = reply?;
     let completion = push.and_then(|push| push.completion);
-    let whole = completion.and_then(|completion| completion.complete(&mut inner.client, &frame));
+    let whole = completion.and_then(|completion| inner.complete(&operation.session, *completion, &frame));
     Ok(whole.unwrap_or(frame))
 }
 

@@ -156,13 +156,19 @@ fn leave_replica(
         RedirectKind::Moved => worker.topology.report(Event::Refresh(Trigger::Redirect)),
         _ => worker.topology.report(Event::Refused(lane.key.node)),
     }
+    let aim = worker.aim_again(lane, errand);
+    if aim == Aim::Replica && kind == RedirectKind::ClusterDown {
+        if !again_later(worker, errand, request, aim, Cause::Unable) {
+            errand.session.fail(errand, ProxyError::NoReplica);
+        }
+        return true;
+    }
     let mut errand = errand.clone();
     errand.redirects = errand.redirects.saturating_add(1);
     if usize::from(errand.redirects) > worker.limits.redirects {
         errand.session.fail(&errand, ProxyError::RedirectLimit);
         return true;
     }
-    let aim = worker.aim_again(lane, &errand);
     let pause = if aim == Aim::Replica { pause_after(errand.redirects) } else { 0 };
     hold(worker, Parcel { errand, bytes: request.clone(), aim }, pause);
     true

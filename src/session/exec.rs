@@ -75,7 +75,7 @@ impl Completion {
 
     /// The whole reply, if `frame` is that of a transaction that was executed, and changes the client; `None`
     /// when the frame is to be passed on as it is.
-    pub fn complete(self, client: &mut ClientState, frame: &[u8]) -> Option<Vec<u8>> {
+    fn complete(self, client: &mut ClientState, frame: &[u8]) -> Option<Vec<u8>> {
         let whole = self.splice.apply(frame)?;
         if let Some(changes) = self.changes {
             client.change(changes);
@@ -110,7 +110,7 @@ pub fn exec(
     }
     if push.commands == 0 {
         let empty = b"*0\r\n".to_vec();
-        let whole = push.completion.and_then(|completion| completion.complete(&mut inner.client, &empty));
+        let whole = push.completion.and_then(|completion| inner.complete(session, *completion, &empty));
         return inner.reply(session, command.class, &whole.unwrap_or(empty));
     }
     let seq = inner.expect(session, command, push.slot, CellState::Waiting);
@@ -212,11 +212,19 @@ impl SessionInner {
         }
     }
 
+    /// A node (or nobody, where it was not needed) has answered EXEC with `frame`: as [`Completion::complete`], and
+    /// what changed takes effect.
+    pub fn complete(&mut self, session: &Session, completion: Completion, frame: &[u8]) -> Option<Vec<u8>> {
+        let whole = completion.complete(&mut self.client, frame);
+        session.settle_reads(self);
+        whole
+    }
+
     /// The reply to an EXEC that had more to do than to be passed on. False when nobody waits for it any more.
     #[cold]
     pub(super) fn complete_transaction(&mut self, session: &Session, errand: &Errand, frame: &[u8]) -> bool {
         let Some(completion) = self.pending.completion(errand.seq) else { return false };
-        let whole = completion.complete(&mut self.client, frame).unwrap_or_else(|| frame.to_vec());
+        let whole = self.complete(session, completion, frame).unwrap_or_else(|| frame.to_vec());
         match whole.len() {
             LARGE.. => self.pending.answer_large(errand.seq, whole.into(), &mut self.out),
             _ => self.pending.answer(errand.seq, &whole, &mut self.out, &session.worker().pool),

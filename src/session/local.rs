@@ -99,7 +99,6 @@ pub fn answer_queued(
     let mut frame = Vec::new();
     let env = environment(worker, &learned);
     let after = crate::command::local::reply(&env, &mut inner.client, local, args, &mut frame);
-    session.settle_reads(inner);
     match after {
         After::Describe => inner.describe(worker, &mut frame),
         After::Inform => inform(&env, inner.client.resp, args, None, &mut frame),

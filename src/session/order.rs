@@ -122,13 +122,18 @@ impl SessionInner {
         }
         let mut courses: HashMap<u16, Course> =
             order.held.iter().map(|held| (held.parcel.errand.slot, Course::Free)).collect();
+        let mut is_any_at_node = false;
         self.pending.each_slot_at_node(|slot| {
+            is_any_at_node = true;
             courses.entry(slot).and_modify(|course| *course = Course::Blocked);
         });
+        // Without keys it may touch what a read at a replica is about.
+        let of_any_slot = is_any_at_node && self.reads.as_ref().is_some_and(|reads| reads.is_away(NO_SLOT));
         for held in std::mem::take(&mut order.held) {
             let (slot, aim) = (held.parcel.errand.slot, &held.parcel.aim);
             let course = courses.get(&slot).filter(|_| slot != NO_SLOT).unwrap_or(&Course::Free);
             let blocked = match course {
+                _ if slot == NO_SLOT && of_any_slot => !held.parcel.errand.command.is_read_only(),
                 Course::Free => false,
                 Course::Goes(other) => other != aim,
                 Course::Blocked => true,

@@ -3,7 +3,8 @@
 //!
 //! - A write waits until no read that went to a replica is in flight on its slot: the replica could have the
 //!   write before it gets to the read.
-//! - A read goes to a replica only if that is proven to have what this session wrote on its slot.
+//! - A read goes to a replica only if that is proven to have what this session wrote on its slot, and to be as new
+//!   as the replica of the same primary that it last read from was proven to be.
 //!
 //! Slots are lumped together by their last bits; a slot that suffers for another one costs a moment, never an
 //! order. Sessions that read from primaries have nothing of this.
@@ -11,6 +12,7 @@
 use super::{OTHER_LANE, Session, SessionInner};
 use crate::backend::ticket::{Errand, NO_SLOT};
 use crate::config::ReadFrom;
+use crate::topology::node::NodeId;
 
 /// Lumps of slots with reads in flight.
 const LUMPS: usize = 1024;
@@ -29,6 +31,8 @@ pub struct Reads {
     written: Option<Box<[Write; WRITTEN]>>,
     /// The same for writes that may concern any slot.
     anywhere: Write,
+    /// Of each primary the newest time as of which a replica of it was read from. At most one per primary.
+    seen: Vec<(NodeId, u64)>,
 }
 
 /// The last write of a lump.
@@ -66,10 +70,14 @@ impl Reads {
         }
     }
 
-    /// True if a read of `slot` may be at a replica. A request without keys touches none that it may touch.
+    /// True if a read of `slot` may be at a replica; for a request without keys, one of any slot: a script
+    /// touches what it likes.
     pub fn is_away(&self, slot: u16) -> bool {
+        if slot == NO_SLOT {
+            return self.away.iter().any(|word| *word != 0);
+        }
         let (word, bit) = place(slot);
-        self.away.get(word).is_some_and(|word| word & bit != 0 && slot != NO_SLOT)
+        self.away.get(word).is_some_and(|word| word & bit != 0)
     }
 
     /// Request `seq` writes in `slot`.
@@ -84,6 +92,19 @@ impl Reads {
         }
     }
 
+    /// A read goes to a replica of `primary` that has its data as of `at`.
+    pub fn sees(&mut self, primary: NodeId, at: u64) {
+        match self.seen.iter_mut().find(|(known, _)| *known == primary) {
+            Some((_, seen)) => *seen = at.max(*seen),
+            None => self.seen.push((primary, at)),
+        }
+    }
+
+    /// The newest time as of which a replica of `primary` was read from; 0 for none.
+    pub fn seen(&self, primary: NodeId) -> u64 {
+        self.seen.iter().find(|(known, _)| *known == primary).map_or(0, |(_, at)| *at)
+    }
+
     /// As of when a replica must have its primary's data for this session to read `slot` there, on the process'
     /// clock; `None` if none can be known to have what it wrote. `is_open` tells whether a request is not
     /// answered yet.
@@ -96,7 +117,7 @@ impl Reads {
 
 impl Default for Reads {
     fn default() -> Self {
-        Self { away: [0; LUMPS / WORD], seq: 0, written: None, anywhere: Write::None }
+        Self { away: [0; LUMPS / WORD], seq: 0, written: None, anywhere: Write::None, seen: Vec::new() }
     }
 }
 
@@ -146,6 +167,13 @@ impl SessionInner {
         }
     }
 
+    /// A request that is about to leave other than by `send_new` may write.
+    pub fn note_write(&mut self, errand: &Errand) {
+        if errand.session.read_from.get() != ReadFrom::Primary && !errand.command.is_read_only() {
+            self.must_wait_for_reads(errand);
+        }
+    }
+
     /// True while a read at a replica could see what this request does.
     pub fn must_wait_for_reads(&mut self, errand: &Errand) -> bool {
         let alone = self.pending.open() == 1;
@@ -177,13 +205,23 @@ mod tests {
         reads.begin(1, true);
         reads.goes_away(7);
         assert!(reads.is_away(7) && reads.is_away(7 + LUMPS as u16) && !reads.is_away(8));
-        assert!(!reads.is_away(NO_SLOT));
+        assert!(reads.is_away(NO_SLOT), "a request without keys may touch any");
         reads.begin(1, true);
         assert!(reads.is_away(7), "the next part of the same request");
         reads.begin(2, false);
         assert!(reads.is_away(7));
         reads.begin(3, true);
-        assert!(!reads.is_away(7));
+        assert!(!reads.is_away(7) && !reads.is_away(NO_SLOT));
+    }
+
+    #[test]
+    fn what_was_read_of_a_primary_does_not_get_older() {
+        let mut reads = Reads::default();
+        reads.sees(NodeId(1), 50);
+        reads.sees(NodeId(1), 40);
+        reads.sees(NodeId(2), 7);
+        assert_eq!([0, 1, 2].map(|node| reads.seen(NodeId(node))), [0, 50, 7]);
+        assert_eq!(reads.floor(5, 100, |_| false), Some(0), "what was written is another matter");
     }
 
     #[test]

@@ -111,6 +111,7 @@ pub fn unless_held(
         return Some(errand);
     }
     errand.beside = inner.caching.map_or(Beside::Nothing, Beside::Caching);
+    inner.note_write(&errand);
     hold(&worker, inner, Parcel { errand, bytes: push.clone(), aim: Aim::Table }, unknown);
     None
 }

@@ -43,6 +43,8 @@ pub struct Node {
     /// Where to dial it.
     pub addr: NodeAddr,
     up: AtomicBool,
+    /// It owes an answer for longer than it should, or a connection to it broke, and no PING has cleared that up.
+    late: AtomicBool,
     keyless_scripts: AtomicUsize,
     /// As a replica it has what its primary had at this time, in milliseconds of the process' clock, plus
     /// one; 0 while nothing is known.
@@ -60,6 +62,7 @@ impl Node {
             id,
             addr,
             up: AtomicBool::new(true),
+            late: AtomicBool::new(false),
             as_of: AtomicU64::new(0),
             distance: AtomicU32::new(0),
             near: AtomicBool::new(false),
@@ -75,6 +78,15 @@ impl Node {
     /// Written by the topology task only; says whether that changed anything.
     pub fn set_up(&self, up: bool) -> bool {
         self.up.swap(up, Ordering::Relaxed) != up
+    }
+
+    /// True while something is wrong with it that no answer to a PING has cleared up yet.
+    pub fn is_late(&self) -> bool {
+        self.late.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_late(&self, late: bool) {
+        self.late.store(late, Ordering::Relaxed);
     }
 
     /// When its primary had no more than it has, at least: nothing a client was answered before that time

@@ -6,7 +6,7 @@
 //! primary had answered up to that moment. That is all that counts as proof, wherever the two clocks stand: a
 //! replica is *as of* the latest moment its offset proves, and may be read from while that is not longer ago
 //! than `replica-max-lag`. A primary that cannot be reached proves nothing; then a replica whose link to it
-//! stands is as of the last byte that came over it.
+//! stands, and that has all the primary ever told us of, is as of the last byte that came over it: its own word.
 //!
 //! What a replica cannot know counts against it: while slots of its primary are on their way elsewhere, keys are
 //! missing here that exist there (a replica does not say ASK before Valkey 8), so nothing is proven until
@@ -25,6 +25,9 @@ use super::own::OwnWord;
 /// How long after the last sign of slots on their way a primary's replicas are not read from: longer than a
 /// resharding pauses between two slots, and than nodes take to tell each other.
 pub(crate) const SETTLED_AFTER: Duration = Duration::from_secs(5);
+
+/// `master_last_io_seconds_ago` leaves out what is less than this.
+const HEARD_UNIT: Duration = Duration::from_secs(1);
 
 /// Offsets remembered of one primary; older ones are thinned out, which only makes a replica look older.
 const OFFSETS_MAX: usize = 64;
@@ -283,7 +286,10 @@ impl Replicas {
         }
         let reached =
             of.offsets.iter().rev().find(|(_, offset)| *offset <= said.offset).map(|(asked, _)| *asked);
-        let heard = said.heard.filter(|_| !is_up).and_then(|heard| sample.asked.checked_sub(heard));
+        // Offsets of one history only grow: the last one told is the highest.
+        let has_all = theirs.is_some_and(|theirs| theirs.offset <= said.offset);
+        let heard = said.heard.filter(|_| !is_up && has_all);
+        let heard = heard.and_then(|heard| sample.asked.checked_sub(heard + HEARD_UNIT));
         let latest = reached.max(heard);
         if let Some(known) = self.known.get_mut(&replica)
             && latest > known.as_of

@@ -251,10 +251,18 @@ fn without_the_primary_the_link_to_it_counts() {
     let mut cluster = Cluster::new();
     cluster.primary(100);
     cluster.replicas.doubt(PRIMARY);
-    let lacks = Replication { heard: Some(Duration::ZERO), ..replica("a", 50) };
+    let lacks = Replication { heard: Some(Duration::ZERO), ..replica("a", 99) };
     cluster.see(REPLICA, lacks.clone(), None, true);
     assert_eq!(cluster.nodes[1].as_of(), None, "the primary will say itself");
     cluster.see(REPLICA, lacks, None, false);
+    assert_eq!(cluster.nodes[1].as_of(), None, "it lacks what the primary had");
+    let heard = Some(Duration::from_secs(3));
+    cluster.see(REPLICA, Replication { heard, ..replica("a", 100) }, None, false);
     assert!(cluster.nodes[1].as_of().is_some());
-    assert!(cluster.as_of().is_some());
+    let age = cluster.standing().age.unwrap();
+    assert!(age >= Duration::from_secs(4), "{age:?}: whole seconds leave out the rest");
+    let other = Replication { heard: Some(Duration::ZERO), ..replica("b", 200) };
+    let before = cluster.as_of();
+    cluster.see(REPLICA, other, None, false);
+    assert_eq!(cluster.as_of(), before, "offsets of another history tell nothing");
 }

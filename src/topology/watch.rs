@@ -135,6 +135,7 @@ impl WatchList {
         let health = Health::new(self.config.eject_after_failures);
         let (serial, is_primary) = (self.serial, primary.is_none());
         let changed = node.set_up(true);
+        node.set_late(false);
         let says_primary = None;
         let watched = Watched { node, health, serial, control, cluster_id, is_primary, says_primary, names };
         self.nodes.insert(id, watched);
@@ -170,7 +171,9 @@ impl WatchList {
 
     /// After something about a node's health: what is not well has proven nothing.
     pub(crate) fn settle(&mut self, id: NodeId) {
-        if self.nodes.get(&id).is_some_and(|w| w.health.is_suspect() || w.health.down().is_some()) {
+        let Some(watched) = self.nodes.get(&id) else { return };
+        watched.node.set_late(watched.health.is_suspect());
+        if watched.health.is_suspect() || watched.health.down().is_some() {
             self.replicas.doubt(id);
         }
     }

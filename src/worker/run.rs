@@ -121,7 +121,8 @@ fn on_tick(worker: &Rc<WorkerContext>, draining: Option<usize>) {
     worker.close_idle_dedicated();
     worker.close_idle_lines();
     if worker.limits.reads_replicas {
-        worker.give_up_late_replicas();
+        worker.pass_by_late_replicas();
+        worker.forget_readable();
     }
     worker.tick_subscriptions();
     if let Some(per_step) = draining {

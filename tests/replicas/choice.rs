@@ -108,7 +108,7 @@ fn replicas_that_are_not_fit_are_not_read_from() {
     let cluster = numbered(1, 1);
     let lag = &[("replica-max-lag", "2s")][..];
     let prefers = started(&cluster, "prefer-replica", lag);
-    let only = started(&cluster, "replica-only", lag);
+    let only = started(&cluster, "replica-only", &[lag[0], ("owner-wait", "300ms")]);
     let unfit: [(&str, Switch); 4] = [
         ("lags", |cluster, on| cluster.change_map(|map| map.data(0).offset = u64::from(on))),
         ("cut off", |cluster, on| cluster.change_map(|map| map.data(1).cut = on)),
@@ -254,6 +254,46 @@ fn without_zones_clients_are_spread_and_each_stays_with_one() {
             assert_eq!(reader(client, "k"), *node);
         }
     }
+}
+
+#[test]
+fn a_replica_that_leaves_moves_only_its_own_clients_and_none_to_older_data() {
+    let cluster = numbered(1, 3);
+    let proxy = started(&cluster, "prefer-replica", &[("replica-max-lag", "60s")]);
+    wait_fit(&proxy, 3);
+    let mut clients: Vec<Client> = (0..12).map(|_| proxy.client()).collect();
+    let nodes_of = |clients: &mut [Client]| -> Vec<usize> {
+        clients.iter_mut().map(|client| reader(client, "k")).collect()
+    };
+    eventually("all lanes stand", || {
+        let nodes = nodes_of(&mut clients);
+        check((1..=3).all(|node| nodes.contains(&node)) && !nodes.contains(&0), nodes)
+    });
+    let before = nodes_of(&mut clients);
+    cluster.change_map(|map| map.data(3).loading = true);
+    wait_fit(&proxy, 2);
+    for (before, after) in before.iter().zip(nodes_of(&mut clients)) {
+        assert!(after == *before || *before == 3, "{before} is as fit as it was, not {after}");
+    }
+    eventually("those have another replica", || {
+        let nodes = nodes_of(&mut clients);
+        check(!nodes.contains(&0), nodes)
+    });
+    // The second lags from now on; the first is proven to be newer, and read from. Then it goes.
+    cluster.change_map(|map| {
+        map.data(0).offset = 7;
+        map.data(1).offset = 7;
+    });
+    let mut writer = proxy.client();
+    writer.ok(&cmd!["SET", "k", "v"]);
+    wait_reader(&mut writer, "k", 1);
+    let before = nodes_of(&mut clients);
+    cluster.change_map(|map| map.data(1).loading = true);
+    wait_fit(&proxy, 1);
+    for (before, after) in before.iter().zip(nodes_of(&mut clients)) {
+        assert_eq!(after, if *before == 1 { 0 } else { 2 }, "not to older data");
+    }
+    assert_eq!(reader(&mut proxy.client(), "k"), 2, "it may be read from");
 }
 
 #[test]

@@ -11,7 +11,13 @@ use crate::support::{check, eventually};
 use super::{number, numbered, proxy, reader, wait_fit, wait_reader};
 
 fn started(cluster: &FakeCluster) -> (Proxy, Client) {
-    let proxy = proxy(&cluster.addrs()[..1], &[("read-from", "prefer-replica")]);
+    started_with(cluster, &[])
+}
+
+fn started_with(cluster: &FakeCluster, keys: &[(&str, &str)]) -> (Proxy, Client) {
+    let mut all = vec![("read-from", "prefer-replica")];
+    all.extend_from_slice(keys);
+    let proxy = proxy(&cluster.addrs()[..1], &all);
     wait_fit(&proxy, 1);
     let mut client = proxy.client();
     wait_reader(&mut client, "k", 1);
@@ -117,4 +123,94 @@ fn replies_of_both_nodes_come_in_request_order() {
     gate.open();
     let replies: Vec<String> = client.values(4).iter().map(Value::text).collect();
     assert_eq!(replies, ["slow", "OK", "OK", "0"]);
+}
+
+#[test]
+fn what_large_writes_and_held_transactions_wrote_is_read_too() {
+    let cluster = numbered(1, 1);
+    let (proxy, mut large) = started_with(&cluster, &[("dedicated-request-bytes", "64KiB")]);
+    let mut held = proxy.client();
+    for key in ["{a}k", "{b}k", "{s}k"] {
+        wait_reader(&mut large, key, 1);
+        wait_reader(&mut held, key, 1);
+    }
+    // From now on the replica lags.
+    cluster.change_map(|map| map.data(0).offset = 7);
+    let value = "v".repeat(60_000);
+    large.ok(&cmd!["MSET", "{a}k", value, "{b}k", value]);
+    for key in ["{a}k", "{b}k"] {
+        assert_eq!(reader(&mut large, key), 0, "{key}");
+    }
+    assert_eq!(reader(&mut large, "{s}k"), 1);
+    // Nobody knows the script: the transaction waits until the nodes were asked for it.
+    let asked = cluster.seen_named("SCRIPT").len();
+    held.ok(&cmd!["MULTI"]);
+    held.call(&cmd!["EVALSHA", "0123456789012345678901234567890123456789", "1", "{s}k"]);
+    held.send(&cmd!["EXEC"]);
+    held.value();
+    assert!(cluster.seen_named("SCRIPT").len() > asked, "it was held");
+    assert_eq!(reader(&mut held, "{s}k"), 0);
+    assert_eq!(reader(&mut held, "{a}k"), 1);
+}
+
+#[test]
+fn a_script_without_keys_waits_for_all_reads_at_replicas() {
+    let cluster = numbered(1, 1);
+    let (proxy, mut client) = started(&cluster);
+    let gate = Gate::default();
+    let held = gate.clone();
+    cluster.script(move |seen| match (seen.name().as_str(), seen.node, seen.arg(1).as_str()) {
+        ("GET", 1, "held") => Answer::Hold(held.clone(), b"$3\r\nold\r\n".to_vec()),
+        _ => number(seen),
+    });
+    client.send(&[cmd!["GET", "held"], cmd!["EVAL", "x", "0"]].concat());
+    eventually("the read arrives", || {
+        let gets = cluster.seen_named("GET");
+        check(gets.iter().any(|seen| seen.arg(1) == "held"), gets)
+    });
+    let mut busy = proxy.client();
+    (0..50).for_each(|_| drop(busy.ok(&cmd!["INCR", "n"])));
+    assert!(cluster.seen_named("EVAL").is_empty());
+    gate.open();
+    let replies: Vec<String> = client.values(2).iter().map(Value::text).collect();
+    assert_eq!(replies, ["old", "OK"]);
+}
+
+#[test]
+fn readonly_and_readwrite_inside_multi_take_effect_with_exec() {
+    let cluster = numbered(1, 1);
+    let (proxy, mut client) = started(&cluster);
+    let gate = Gate::default();
+    let held = gate.clone();
+    cluster.script(move |seen| match (seen.name().as_str(), seen.node, seen.arg(1).as_str()) {
+        ("GET", 1, "held") => Answer::Hold(held.clone(), b"$3\r\nold\r\n".to_vec()),
+        ("EXEC", ..) => Answer::text("*1\r\n+OK"),
+        ("APPEND", ..) => Answer::text("-ERR no"),
+        _ => number(seen),
+    });
+    let transaction = [cmd!["MULTI"], cmd!["READWRITE"], cmd!["SET", "held", "v"], cmd!["EXEC"]].concat();
+    client.send(&[cmd!["GET", "held"], transaction].concat());
+    let mut busy = proxy.client();
+    (0..50).for_each(|_| drop(busy.ok(&cmd!["INCR", "n"])));
+    assert!(cluster.seen_named("EXEC").is_empty(), "the read of the same key is not answered");
+    gate.open();
+    assert_eq!(client.value().text(), "old");
+    (0..3).for_each(|_| drop(client.value()));
+    let replies = client.value();
+    assert_eq!(replies.items().len(), 2, "{replies:?}");
+    for _ in 0..20 {
+        assert_eq!(reader(&mut client, "k"), 0, "READWRITE was executed");
+    }
+    // What EXEC does not execute changes nothing.
+    let mut client = proxy.client();
+    wait_reader(&mut client, "k", 1);
+    cluster.script(|seen| match seen.name().as_str() {
+        "EXEC" => Answer::text("-EXECABORT Transaction discarded because of previous errors."),
+        _ => number(seen),
+    });
+    for line in ["MULTI", "READWRITE", "SET k v", "EXEC"] {
+        client.call(&words(line));
+    }
+    wait_reader(&mut client, "k", 1);
+    assert_eq!(reader(&mut client, "k"), 1);
 }

@@ -1,10 +1,13 @@
 //! Reads that a replica does not answer: refused, cut off, late. Another node answers them, each in its place.
 
+use std::time::{Duration, Instant};
+
 use crate::support::client::Client;
 use crate::support::keys::slot;
-use crate::support::node::{Answer, FakeCluster};
+use crate::support::node::{Answer, FakeCluster, Gate};
 use crate::support::proxy::Proxy;
 use crate::support::resp::Value;
+use crate::support::{check, eventually};
 
 use super::{number, numbered, proxy, reader, wait_fit, wait_reader};
 
@@ -81,9 +84,41 @@ fn a_replica_that_hangs_up_costs_no_read() {
 }
 
 #[test]
-fn a_frozen_replica_is_given_up_long_before_its_silence_is_over() {
+fn what_waits_behind_a_slow_read_goes_elsewhere_and_the_slow_one_is_not_done_twice() {
     let cluster = numbered(1, 1);
     let (proxy, mut client) = started(&cluster, "prefer-replica", 1);
+    let gate = Gate::default();
+    let held = gate.clone();
+    // Its one thread is busy: no PING is answered either.
+    cluster.script(move |seen| match (seen.name().as_str(), seen.node, seen.arg(1).as_str()) {
+        ("GET", 1, "slow") => Answer::Hold(held.clone(), b"$4\r\nslow\r\n".to_vec()),
+        (_, 1, _) => Answer::Never,
+        _ => number(seen),
+    });
+    let mut slow = proxy.client();
+    slow.send(&cmd!["GET", "slow"]);
+    wait_seen(&cluster, "slow");
+    // What came together with it may be what is slow.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(20) {}
+    assert_eq!(reader(&mut client, "k"), 0, "read elsewhere");
+    wait_fit(&proxy, 0);
+    assert_eq!(reader(&mut client, "k"), 0);
+    cluster.script(number);
+    gate.open();
+    assert_eq!(slow.value().text(), "slow");
+    let slow = cluster.seen_named("GET").iter().filter(|seen| seen.arg(1) == "slow").count();
+    assert_eq!(slow, 1);
+}
+
+#[test]
+fn a_frozen_replica_is_given_up_with_its_silence() {
+    let cluster = numbered(1, 1);
+    let keys = [("read-from", "prefer-replica"), ("node-silence-timeout", "1s")];
+    let proxy = proxy(&cluster.addrs()[..1], &keys);
+    wait_fit(&proxy, 1);
+    let mut client = proxy.client();
+    wait_reader(&mut client, "k", 1);
     // It takes everything, new connections too, and answers nothing.
     cluster.script(|seen| if seen.node == 1 { Answer::Never } else { number(seen) });
     client.send(&[cmd!["GET", "k"], cmd!["GET", "k"]].concat());
@@ -91,6 +126,77 @@ fn a_frozen_replica_is_given_up_long_before_its_silence_is_over() {
     assert_eq!(nodes, ["0", "0"]);
     wait_fit(&proxy, 0);
     assert_eq!(reader(&mut client, "k"), 0);
+}
+
+#[test]
+fn a_slow_reply_of_a_replica_that_is_well_is_waited_for() {
+    let cluster = numbered(1, 1);
+    let (proxy, mut client) = started(&cluster, "prefer-replica", 1);
+    let (gate, began) = (Gate::default(), Instant::now());
+    let held = gate.clone();
+    cluster.script(move |seen| match (seen.name().as_str(), seen.node, seen.arg(1).as_str()) {
+        ("GET", 1, "slow") => Answer::Hold(held.clone(), b"$4\r\nslow\r\n".to_vec()),
+        _ => number(seen),
+    });
+    client.send(&cmd!["GET", "slow"]);
+    wait_seen(&cluster, "slow");
+    client.send(&cmd!["GET", "behind"]);
+    // Its primary gives slots away: it is read from no more, and answers PING all the same.
+    cluster.change_map(|map| map.data(0).leaving = " [5->-x]");
+    wait_fit(&proxy, 0);
+    let mut other = proxy.client();
+    while began.elapsed() < Duration::from_millis(1_500) {
+        assert_eq!(reader(&mut other, "k"), 0);
+    }
+    gate.open();
+    let replies: Vec<String> = client.values(2).iter().map(Value::text).collect();
+    assert_eq!(replies, ["slow", "1"], "both by the replica");
+}
+
+#[test]
+fn replica_only_waits_for_a_replica() {
+    let cluster = numbered(1, 1);
+    let (proxy, mut client) = started(&cluster, "replica-only", 1);
+    // It hangs up once: the read waits for the next connection.
+    let hung_up = std::sync::atomic::AtomicBool::new(false);
+    cluster.script(move |seen| match (seen.name().as_str(), seen.node) {
+        ("GET", 1) if !hung_up.swap(true, std::sync::atomic::Ordering::Relaxed) => Answer::Close(Vec::new()),
+        _ => number(seen),
+    });
+    assert_eq!(reader(&mut client, "k"), 1);
+    // It is not fit for a while, or refuses.
+    let unfit: [(&str, fn(&FakeCluster, bool)); 2] = [
+        ("loads", |cluster, on| cluster.change_map(|map| map.data(1).loading = on)),
+        ("refuses", |cluster, on| match on {
+            true => cluster.script(|seen| match (seen.name().as_str(), seen.node) {
+                ("GET", 1) => Answer::text("-LOADING Redis is loading the dataset in memory"),
+                _ => number(seen),
+            }),
+            false => cluster.script(number),
+        }),
+    ];
+    for (why, set) in unfit {
+        wait_fit(&proxy, 1);
+        set(&cluster, true);
+        if why == "loads" {
+            wait_fit(&proxy, 0);
+        }
+        client.send(&[cmd!["GET", "k"], cmd!["SET", "k", "v"], cmd!["GET", "k"]].concat());
+        // Others are not held up, long after it could have been refused.
+        let mut other = proxy.client();
+        (0..50).for_each(|_| drop(other.ok(&cmd!["INCR", "n"])));
+        set(&cluster, false);
+        let replies: Vec<String> = client.values(3).iter().map(Value::text).collect();
+        assert_eq!(replies, ["1", "OK", "1"], "{why}");
+    }
+}
+
+/// Waits until a read of `key` has come to a node.
+fn wait_seen(cluster: &FakeCluster, key: &str) {
+    eventually("the read arrives", || {
+        let gets = cluster.seen_named("GET");
+        check(gets.iter().any(|seen| seen.arg(1) == key), gets)
+    });
 }
 
 #[test]
@@ -125,7 +231,8 @@ fn replica_only_never_asks_the_primary() {
 }
 
 fn started_any(cluster: &FakeCluster) -> (Proxy, Client) {
-    let proxy = proxy(&cluster.addrs()[..1], &[("read-from", "replica-only")]);
+    let keys = [("read-from", "replica-only"), ("owner-wait", "500ms")];
+    let proxy = proxy(&cluster.addrs()[..1], &keys);
     wait_fit(&proxy, 2);
     let client = proxy.client();
     (proxy, client)
