@@ -35,6 +35,9 @@ fn refusals(cluster: &FakeCluster) -> Vec<String> {
     all
 }
 
+/// What is done to the nodes, or undone.
+type Change = fn(&FakeCluster, bool);
+
 #[test]
 fn what_a_replica_refuses_the_primary_answers_in_its_place() {
     let cluster = numbered(1, 1);
@@ -165,7 +168,7 @@ fn replica_only_waits_for_a_replica() {
     });
     assert_eq!(reader(&mut client, "k"), 1);
     // It is not fit for a while, or refuses.
-    let unfit: [(&str, fn(&FakeCluster, bool)); 2] = [
+    let unfit: [(&str, Change); 2] = [
         ("loads", |cluster, on| cluster.change_map(|map| map.data(1).loading = on)),
         ("refuses", |cluster, on| match on {
             true => cluster.script(|seen| match (seen.name().as_str(), seen.node) {
