@@ -1,5 +1,5 @@
 # The commands of the README and of CONTRIBUTING.md. demo and test install what is missing on Debian and Ubuntu.
-.PHONY: demo test torture test-clients bench lint fmt deploy-check
+.PHONY: demo test test-net torture test-clients bench lint fmt deploy-check
 
 demo:
 	@.ci/need cargo redis
@@ -8,6 +8,11 @@ demo:
 test:
 	@.ci/need cargo redis
 	REQUIRE_REDIS=1 cargo test --locked
+
+# Nodes whose packets vanish, in a network namespace of its own: needs root, or user namespaces.
+test-net:
+	@.ci/need cargo redis net
+	.ci/net
 
 # Faults in a throw-away cluster under load, and a checker (RELIABILITY.md): make torture ARGS="--seed 7 --minutes 30"
 torture:

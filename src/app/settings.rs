@@ -43,6 +43,7 @@ pub fn topology(config: &Config, credentials: Credentials) -> Result<TopologyCon
         refresh_min_interval: config.refresh_min_interval,
         probe_interval: config.probe_interval,
         node_silence_timeout: config.node_silence_timeout,
+        request_deadline: config.request_deadline,
         eject_after_failures: u32::try_from(config.eject_after_failures).unwrap_or(u32::MAX),
         probe_backoff_max: config.probe_backoff_max,
         learned_max: config.learned_commands_max,

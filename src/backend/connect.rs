@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use socket2::TcpKeepalive;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -66,10 +67,17 @@ pub fn start(worker: &Rc<WorkerContext>, lane: &Rc<Lane>) {
 async fn run(worker: Rc<WorkerContext>, lane: Rc<Lane>) {
     let _end = End(Rc::clone(&lane));
     let mut failures: u32 = 0;
+    let of_some = lane.key.dedicated > 0 || lane.key.private > 0;
     while lane.node.is_up() && worker.wants_lane(&lane) {
+        let turn = if of_some { Some(worker.process.turns.take(lane.key.node).await) } else { None };
+        if of_some && !(lane.node.is_up() && worker.wants_lane(&lane)) {
+            break;
+        }
         let begun = Instant::now();
         // A node that takes connections only to close them is not to be dialled in a loop.
-        let lasted = match connect(&worker, &lane).await {
+        let connected = connect(&worker, &lane).await;
+        drop(turn);
+        let lasted = match connected {
             Ok(transport) if worker.wants_lane(&lane) => {
                 serve(&worker, &lane, transport).await;
                 begun.elapsed() >= BACKOFF_LAST
@@ -151,12 +159,21 @@ pub(crate) async fn dial(
     let attempt = async {
         let mut stream = TcpStream::connect((node.addr.host.as_str(), node.addr.port)).await?;
         crate::listener::socket::prepare(&stream)?;
-        // A connection that something on the way forgot, while the node itself answers others.
-        socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(worker.limits.silence))?;
+        notice_silence(&stream, worker.limits.silence)?;
         shake_hands(&mut stream, &opening(worker, node, resp, read_only)).await?;
         Ok(Transport::Tcp(stream))
     };
     tokio::time::timeout(worker.limits.connect_timeout, attempt).await.map_err(|_| ConnectError::Timeout)?
+}
+
+/// Has the kernel give a connection up that something on the way forgot while the node itself answers others, within
+/// about `silence`, also one on which nothing is said: invalidations would come on it.
+fn notice_silence(stream: &TcpStream, silence: Duration) -> std::io::Result<()> {
+    let socket = socket2::SockRef::from(stream);
+    let seconds = |time: Duration| time.max(Duration::from_secs(1));
+    let probes = TcpKeepalive::new().with_time(seconds(silence / 2)).with_interval(seconds(silence / 4));
+    socket.set_tcp_keepalive(&probes)?;
+    socket.set_tcp_user_timeout(Some(silence))
 }
 
 /// What is said first. A server that is no cluster node knows no READONLY and serves reads in either role, so

@@ -73,6 +73,8 @@ fn the_kernel_gives_a_connection_up_that_nobody_acknowledges() {
         let socket = socket2::SockRef::from(stream);
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_millis(4_321)));
         assert!(socket.keepalive().unwrap() && stream.nodelay().unwrap());
+        let probes = (socket.tcp_keepalive_time().unwrap(), socket.tcp_keepalive_interval().unwrap());
+        assert_eq!(probes, (Duration::from_secs(2), Duration::from_secs(1)), "when nothing is said, either");
     });
 }
 

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use super::connect::{ConnectError, dial};
 use super::permit::Permit;
+use super::turns::Turn;
 use crate::protocol::reply::{ReplyScanner, integer};
 use crate::session::state::Resp;
 use crate::topology::Event;
@@ -106,13 +107,19 @@ impl Drop for Counted {
 }
 
 impl Line {
+    /// `waits` for its turn, unless the caller has one, or cannot wait.
     async fn open(
         worker: &Rc<WorkerContext>,
         node: &Arc<Node>,
         resp: Resp,
         permit: Option<Permit>,
+        waits: bool,
     ) -> Result<Self, LineError> {
         let permit = permit.ok_or(LineError::Full)?;
+        let _turn = match waits {
+            true => Some(worker.turn_to_connect(node).await?),
+            false => None,
+        };
         let transport = dial(worker, node, resp, false).await.inspect_err(|_| {
             worker.topology.report(Event::ConnectFailed(node.id));
         })?;
@@ -259,11 +266,40 @@ pub struct LinePool {
 }
 
 impl WorkerContext {
-    /// A connection to `node` of the caller's own: one from the pool, else a new one.
+    /// A connection to `node` of the caller's own: one from the pool, else a new one, which is made when it is its
+    /// turn.
     ///
     /// # Errors
     /// See [`LineError`].
     pub async fn check_out(self: &Rc<Self>, node: NodeId, resp: Resp) -> Result<Line, LineError> {
+        self.pooled_or_new(node, resp, true).await
+    }
+
+    /// The same for a caller whose turn it is already.
+    ///
+    /// # Errors
+    /// See [`LineError`].
+    pub async fn check_out_in_turn(self: &Rc<Self>, node: NodeId, resp: Resp) -> Result<Line, LineError> {
+        self.pooled_or_new(node, resp, false).await
+    }
+
+    /// The turn to make a connection to `node`.
+    ///
+    /// # Errors
+    /// It did not come within `owner-wait`, or the node cannot be reached any more.
+    async fn turn_to_connect(&self, node: &Node) -> Result<Turn, ConnectError> {
+        let limit = Duration::from_micros(self.limits.owner_wait);
+        let turn = tokio::time::timeout(limit, self.process.turns.take(node.id)).await;
+        let turn = turn.map_err(|_| ConnectError::Timeout)?;
+        if node.is_up() { Ok(turn) } else { Err(ConnectError::Unwanted) }
+    }
+
+    async fn pooled_or_new(
+        self: &Rc<Self>,
+        node: NodeId,
+        resp: Resp,
+        waits: bool,
+    ) -> Result<Line, LineError> {
         while let Some(mut line) = self.pooled_line(node, resp) {
             if line.is_quiet() {
                 return Ok(line);
@@ -273,7 +309,7 @@ impl WorkerContext {
         let until = self.clock.tick() + PLACE;
         loop {
             let permit = self.process.dedicated.take(node, self.limits.dedicated_connections);
-            match Line::open(self, &known, resp, permit).await {
+            match Line::open(self, &known, resp, permit, waits).await {
                 // One that nobody uses makes room; those of other workers are closed at their next tick.
                 Err(LineError::Full) if self.drop_idle_line(node) => {}
                 Err(LineError::Full)
@@ -294,7 +330,7 @@ impl WorkerContext {
     pub async fn spare_line(self: &Rc<Self>, node: NodeId, resp: Resp) -> Result<Line, LineError> {
         let known = self.topology.node(node).ok_or(LineError::Gone)?;
         let permit = self.process.dedicated.take_spare(node, self.limits.dedicated_connections);
-        Line::open(self, &known, resp, permit).await
+        Line::open(self, &known, resp, permit, false).await
     }
 
     /// Closes a pooled line to `node`; false when there is none.

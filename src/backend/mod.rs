@@ -15,4 +15,5 @@ pub mod reads;
 pub mod send;
 pub mod sendbuf;
 pub mod ticket;
+pub mod turns;
 pub mod waiting;

@@ -187,6 +187,8 @@ config_keys! {
             "A request of at least this size goes over a connection of its own, so that it holds up no other on its way.";
         dedicated_max_per_node: usize = 1_000, Positive, "dedicated-max-per-node",
             "Connections of one request or client to one node: for large requests, WATCH, commands that wait. At the bound a request that needs one is refused.";
+        node_connects_max: usize = 16, Positive, "node-connects-max",
+            "Of these, how many the process makes to one node at a time; the others wait for their turn. So a node that comes back, or takes over, is not stormed by all clients that wait.";
         node_silence_timeout: Duration = secs(7), Positive, "node-silence-timeout",
             "A node that owes replies and sends nothing for this long is taken as unreachable, although no connection broke.";
         eject_after_failures: usize = 3, Positive, "eject-after-failures", "Failures in a row after which a node gets no traffic until a probe succeeds.";
@@ -206,7 +208,7 @@ config_keys! {
             "Zones of nodes, each as `CIDR=zone` or `host=zone`; `*` in a host stands for anything, the first that fits counts. A node that none fits is where it says itself (Valkey's `availability-zone`).";
     }
     "Topology" {
-        refresh_interval: Duration = secs(15), Positive, "refresh-interval", "Time between refreshes of the slot table, ± 20 % at random.";
+        refresh_interval: Duration = secs(15), Positive, "refresh-interval", "Time between refreshes of the slot table, ± 20 % at random. Shorter for a while after each change, and at most `probe-backoff-max` while a node is down.";
         refresh_min_interval: Duration = Duration::from_millis(100), Any, "refresh-min-interval",
             "Least time between two refreshes, whatever asks for them.";
         learned_commands_max: usize = 2_000, Any, "learned-commands-max",

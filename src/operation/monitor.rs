@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 use super::{Operation, OperationKind};
 use crate::backend::line::{Line, LineError, LineLost};
@@ -91,12 +92,13 @@ async fn follow(worker: Rc<WorkerContext>, session: Rc<Session>, lines: Vec<Line
         for node in primaries {
             if !listeners.contains_key(&node)
                 && up(node)
-                && let Ok(line) = open(&worker, &session, node).await
+                // One that stops just now must not keep the others from being listened to.
+                && let Ok(Ok(line)) = timeout(worker.limits.connect_timeout, open(&worker, &session, node)).await
             {
                 listeners.insert(node, listen(&session, line));
             }
         }
-        let _looked = tokio::time::timeout(LOOK_AGAIN, changed).await;
+        let _looked = timeout(LOOK_AGAIN, changed).await;
     }
 }
 

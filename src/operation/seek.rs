@@ -58,8 +58,14 @@ impl<'a> Seek<'a> {
         }
         loop {
             let (node, asking) = self.node().await?;
+            // The time until a connection stands counts only if none does in the end.
+            let trouble = self.trouble;
+            self.trouble.get_or_insert(worker.clock.tick());
             match worker.check_out(node, self.operation.resp).await {
-                Ok(line) => return Ok((line, asking)),
+                Ok(line) => {
+                    self.trouble = trouble;
+                    return Ok((line, asking));
+                }
                 Err(LineError::Full) => return Err(ProxyError::DedicatedFull),
                 Err(LineError::Connect(_) | LineError::Gone) => {}
             }

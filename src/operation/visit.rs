@@ -4,7 +4,7 @@
 //! that an element that was popped in that moment is delivered, not lost. Follows no redirect.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -135,6 +135,19 @@ impl Operation {
                     worker.clock.tick();
                     return if is_ended(told) || is_ended(why) { End::Lost } else { End::Late };
                 }
+            }
+        }
+    }
+
+    /// What comes of a `talk` with `node`; nothing once the node is given up: it may stand still for ever.
+    pub(super) async fn while_it_lives<T>(&self, node: NodeId, talk: impl Future<Output = T>) -> Option<T> {
+        let mut talk = pin!(talk);
+        loop {
+            let adopted = self.worker.adopted.notified();
+            tokio::select! {
+                biased;
+                done = &mut talk => return Some(done),
+                () = adopted => if self.is_given_up(node) { return None },
             }
         }
     }

@@ -58,7 +58,7 @@ async fn first_watch(operation: &Operation, slot: u16) -> Result<(Option<Watch>,
         let (mut line, asking) = seek.line(pause).await?;
         operation.mark_sent();
         seek.arrived();
-        let Ok(reply) = ask(&mut line, asking, operation.request.bytes()).await else {
+        let Ok(reply) = ask(operation, &mut line, asking).await else {
             worker.topology.report(Event::Refresh(Trigger::Redirect));
             seek.hop().ok_or(ProxyError::ClusterDown)?;
             pause = PAUSE_MIN;
@@ -86,7 +86,7 @@ async fn watch_more(operation: &Operation, held: &mut Watch) -> Vec<u8> {
     let worker = &operation.worker;
     let mut seek = Seek::new(operation, held.slot);
     while let Some(mut line) = held.line.take() {
-        let Ok(reply) = ask(&mut line, held.asking, operation.request.bytes()).await else { break };
+        let Ok(reply) = ask(operation, &mut line, held.asking).await else { break };
         match redirect::parse(&reply) {
             Some(redirect @ Redirect::TryAgain) => {
                 let pause = seek.follow(&redirect, &line).ok().flatten();
@@ -108,13 +108,18 @@ async fn watch_more(operation: &Operation, held: &mut Watch) -> Vec<u8> {
     b"+OK\r\n".to_vec()
 }
 
-async fn ask(line: &mut Line, asking: bool, request: &[u8]) -> Result<Bytes, LineLost> {
-    if !asking {
-        return line.ask(request).await;
-    }
-    line.send(&[ASKING, request].concat()).await?;
-    line.reply().await?;
-    line.reply().await
+/// WATCH itself; lost, too, when the node is given up: another one can watch as well.
+async fn ask(operation: &Operation, line: &mut Line, asking: bool) -> Result<Bytes, LineLost> {
+    let (node, request) = (line.node, operation.request.bytes());
+    let talk = async {
+        if !asking {
+            return line.ask(request).await;
+        }
+        line.send(&[ASKING, request].concat()).await?;
+        line.reply().await?;
+        line.reply().await
+    };
+    operation.while_it_lives(node, talk).await.unwrap_or(Err(LineLost))
 }
 
 /// UNWATCH.
@@ -172,7 +177,9 @@ async fn exec_at(operation: &Operation, watch: Watch, sent: &Sent) -> Result<Vec
     let Some(mut line) = line else { return Ok(null) };
     let now = worker.table.borrow().primary(slot);
     let stays = now.is_some() && (now == owner || now == Some(line.node));
-    if !stays || line.resp != operation.resp {
+    // A node that is silent executes what it is sent when it wakes up: not this.
+    let lives = worker.topology.node(line.node).is_some_and(|node| node.is_up());
+    if !stays || !lives || line.resp != operation.resp {
         clean_later(worker, line);
         return Ok(null);
     }
@@ -183,7 +190,7 @@ async fn exec_at(operation: &Operation, watch: Watch, sent: &Sent) -> Result<Vec
     if sent.scripts {
         worker.learn_scripts(&worker.scripts_to_ask_for(&sent.bytes)).await;
         for load in worker.script_loads(&sent.bytes) {
-            if line.ask(&load).await.is_err() {
+            if !matches!(operation.while_it_lives(line.node, line.ask(&load)).await, Some(Ok(_))) {
                 return Ok(null);
             }
         }
@@ -195,7 +202,9 @@ async fn exec_at(operation: &Operation, watch: Watch, sent: &Sent) -> Result<Vec
         inner.note_channels(sent.channels.clone());
         inner.note_way(line.node, worker.clock.now());
     }
-    match send(&mut line, asking, sent).await {
+    let node = line.node;
+    let talk = operation.while_it_lives(node, send(&mut line, asking, sent));
+    match talk.await.unwrap_or(Err(Lost::Maybe)) {
         Ok(frame) => {
             if redirect::parse(&frame).is_some() {
                 worker.topology.report(Event::Refresh(Trigger::Redirect));

@@ -32,6 +32,9 @@ pub(crate) struct Agreed {
     pub compared: usize,
     /// In how many rounds in a row a lower claim was held back.
     pub held_rounds: u32,
+    /// Servers there were before there was no primary, where sentinels name it: only as something to know the
+    /// deployment by.
+    pub before: Vec<NodeAddr>,
 }
 
 /// One node of [`Agreed`].
@@ -123,6 +126,11 @@ impl Agreed {
     /// Shards whose primary may not get traffic.
     pub(crate) fn unserved(&self) -> Vec<AgreedShard> {
         self.shards_where(|id| !self.is_served(id))
+    }
+
+    /// A node gets no traffic for now, but may again when it is back.
+    pub(crate) fn lacks_nodes(&self) -> bool {
+        self.nodes.values().any(|node| matches!(node.ignored, Some(Ignored::Fail | Ignored::Unhealthy)))
     }
 
     /// What each owner has, whether or not it may get traffic.

@@ -17,6 +17,7 @@ use super::link::{Link, LinkError, PING, is_usable};
 use super::node::{NodeAddr, NodeId};
 use super::probe::{Probe, Prober};
 use super::replication::Sample;
+use super::server::{ROLE, role};
 use super::settings::{TopologyConfig, backoff, jitter};
 use super::view::View;
 use super::wire::{WireError, decode_reply};
@@ -39,6 +40,8 @@ pub(crate) enum Fact {
     Alive { usable: bool, after: Duration },
     /// What it says of its data.
     Sample(Box<Sample>),
+    /// What it says it is; asked where it is no cluster node.
+    Role { primary: bool },
     /// An answer is overdue by two probe intervals.
     Late,
     /// The connection broke.
@@ -149,6 +152,7 @@ impl Runner {
 /// What the node owes, oldest first.
 enum Owed {
     Pong,
+    Role,
     Probe(Probe),
     View { answers: Vec<OwnedFrame>, ask: Ask },
 }
@@ -238,6 +242,10 @@ impl Talk {
         }
         self.owed.push_back((now, Owed::Pong));
         let mut questions = PING.to_vec();
+        if !config.upstream.is_cluster() && self.owed.len() < ASKS_MAX {
+            questions.extend_from_slice(ROLE);
+            self.owed.push_back((now, Owed::Role));
+        }
         if config.watch_replicas && self.owed.len() < ASKS_MAX {
             let probe = self.prober.ask(&mut questions);
             self.owed.push_back((now, Owed::Probe(probe)));
@@ -259,6 +267,9 @@ impl Talk {
                 Some((sent, Owed::Pong)) => {
                     let (usable, after) = (is_usable(&answer)?, sent.elapsed());
                     self.facts.push_back(Fact::Alive { usable, after });
+                }
+                Some((_, Owed::Role)) => {
+                    self.facts.extend(role(&answer).map(|primary| Fact::Role { primary }));
                 }
                 Some((sent, Owed::Probe(mut probe))) => match self.prober.take(&mut probe, answer, sent) {
                     Some(sample) => self.facts.push_back(Fact::Sample(Box::new(sample))),

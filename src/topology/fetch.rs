@@ -1,6 +1,6 @@
 //! One look at a cluster without a service: what `slotway topology` shows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -44,6 +44,7 @@ pub async fn fetch_once(config: TopologyConfig) -> Result<Snapshot, TopologyErro
         first: Vec::new(),
         rest: Vec::new(),
         sentinels: Vec::new(),
+        believed: BTreeSet::new(),
         current: None,
         lost: true,
         config: config.clone(),

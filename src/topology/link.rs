@@ -50,6 +50,8 @@ pub(crate) enum LinkError {
     Wire(#[from] WireError),
     #[error("another node answers at this address")]
     OtherNode,
+    #[error("a sentinel of servers none of which is known here")]
+    Stranger,
 }
 
 impl LinkError {
@@ -64,7 +66,8 @@ impl LinkError {
                 | ParseError::IsSentinel
                 | ParseError::NotSentinel
                 | ParseError::UnknownMaster(_),
-            ) => 8,
+            )
+            | LinkError::Stranger => 8,
             LinkError::Answer(ParseError::Refused(_)) | LinkError::Handshake(HandshakeError::Other(_)) => 7,
             LinkError::Answer(ParseError::Loading) | LinkError::Handshake(HandshakeError::Loading) => 6,
             LinkError::Answer(ParseError::Form(_)) | LinkError::Wire(_) | LinkError::OtherNode => 5,

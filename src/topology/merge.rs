@@ -41,6 +41,7 @@ pub(crate) fn merge(fit: &[&View], guard: Option<&Agreed>, tentative: bool) -> A
         tentative,
         compared: fit.len(),
         held_rounds: if held { guard.map_or(0, |g| g.held_rounds).saturating_add(1) } else { 0 },
+        before: Vec::new(),
         owners,
         slots,
     }

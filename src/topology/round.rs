@@ -10,6 +10,7 @@
 //!
 //! Sentinels and standalone servers are asked in their own way: `sentinel`, `standalone`.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -22,7 +23,7 @@ use super::judge::{Asked, Judgement, judge};
 use super::link::{LinkError, ask_once};
 use super::node::NodeAddr;
 use super::parse::ParseError;
-use super::sentinel::{self, Asker};
+use super::sentinel::{self, Asker, Told};
 use super::settings::{TopologyConfig, Upstream};
 use super::snapshot::{FailureSnapshot, ViewSnapshot};
 use super::standalone;
@@ -41,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) rest: Vec<Known>,
     /// Connected sentinels.
     pub(crate) sentinels: Vec<Asker>,
+    /// Ids of the sentinels that were believed before.
+    pub(crate) believed: BTreeSet<String>,
     pub(crate) current: Option<Rc<Agreed>>,
     /// No known node is connected.
     pub(crate) lost: bool,
@@ -57,7 +60,7 @@ pub(crate) struct Round {
     /// What sentinels said, as shown to people.
     pub(crate) beside: Vec<ViewSnapshot>,
     /// Sentinels there are.
-    pub(crate) sentinels: Vec<NodeAddr>,
+    pub(crate) sentinels: Vec<Told>,
 }
 
 impl Round {

@@ -3,12 +3,15 @@
 //! One round at a time. A request during a round is remembered and leads to another round, for the
 //! round under way may have asked before the event. Starts are at least `min_interval` apart; rounds
 //! that fail back off; while something is wrong (a primary suspect or out, slots uncovered, a lower
-//! claim held back) a round starts every 100–200 ms, as long as the service says so (30 s at most).
+//! claim held back) a round starts every 100–200 ms, as long as the service says so (30 s at most). A change seldom
+//! comes alone: after a failover it takes nodes a second to tell each other who replicates whom now, and no request
+//! shows what a replica has become. So after each
+//! one the timer has a short time, and waits as long again as the change is ago.
 
 use std::time::{Duration, Instant};
 
 use super::settings::{backoff, jitter};
-use super::stats::Trigger;
+use super::stats::{RefreshResult, Trigger};
 
 /// Least spacing of rounds asked for only because slots are uncovered, once the time of frequent
 /// refreshes is over: requests for such slots may come for days.
@@ -17,6 +20,9 @@ const UNCOVERED_SPACING: Duration = Duration::from_secs(1);
 /// Back-off of rounds that fail while something is wrong.
 const URGENT_BACKOFF_MAX: Duration = Duration::from_secs(1);
 
+/// The timer's shortest time after a change.
+const AFTER_CHANGE: Duration = Duration::from_millis(500);
+
 /// First wait after a failed round.
 const BACKOFF_BASE: Duration = Duration::from_millis(100);
 
@@ -24,6 +30,8 @@ const BACKOFF_BASE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Schedule {
     interval: Duration,
+    /// When a round last changed something.
+    changed: Option<Instant>,
     min_interval: Duration,
     backoff_max: Duration,
     pending: Option<Trigger>,
@@ -48,6 +56,7 @@ impl Schedule {
     ) -> Self {
         Self {
             interval,
+            changed: None,
             min_interval,
             backoff_max,
             pending: Some(Trigger::Start),
@@ -115,12 +124,17 @@ impl Schedule {
         self.earliest = now + self.min_interval;
     }
 
-    /// The round is over; `ok` when its views could be taken, `settled` when what they came to is a
-    /// cluster at work. One that is still being built is looked at more often.
-    pub(crate) fn finish(&mut self, ok: bool, settled: bool, now: Instant) {
+    /// The round is over; `settled` when what the last views came to is a cluster at work with all its nodes. One
+    /// that is still being built, or waits for a node to come back, is looked at more often.
+    pub(crate) fn finish(&mut self, result: RefreshResult, settled: bool, now: Instant) {
         self.in_flight = false;
-        let interval = if settled { self.interval } else { self.interval.min(self.backoff_max) };
-        self.timer_at = now + jitter(interval);
+        let ok = matches!(result, RefreshResult::Changed | RefreshResult::Same);
+        let longest = if settled { self.interval } else { self.interval.min(self.backoff_max) };
+        if result == RefreshResult::Changed {
+            self.changed = Some(now);
+        }
+        let ago = self.changed.map_or(longest, |at| now.saturating_duration_since(at));
+        self.timer_at = now + jitter(ago.max(AFTER_CHANGE).min(longest));
         let started = self.started.unwrap_or(now);
         let spread = Duration::from_millis(100 + fastrand::u64(0..=100));
         self.urgent_at = started + self.min_interval.max(spread);
@@ -140,6 +154,7 @@ impl Schedule {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use RefreshResult::{Changed, Failed, Same};
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -154,7 +169,7 @@ mod tests {
         assert_eq!(s.due(), Some((now, Trigger::Start)));
         s.begin(now);
         assert_eq!(s.due(), None, "one at a time");
-        s.finish(true, true, now);
+        s.finish(Same, true, now);
         let (at, why) = s.due().unwrap();
         assert_eq!(why, Trigger::Timer);
         assert!(at >= now + MS * 12_000 && at <= now + MS * 18_000);
@@ -165,8 +180,24 @@ mod tests {
         let now = Instant::now();
         let mut s = schedule(now);
         s.begin(now);
-        s.finish(true, false, now);
+        s.finish(Same, false, now);
         assert!(s.due().unwrap().0 <= now + MS * 6_000);
+    }
+
+    #[test]
+    fn after_a_change_the_timer_begins_with_a_short_time() {
+        let mut now = Instant::now();
+        let mut s = schedule(now);
+        for result in [Changed, Same, Changed, Same, Same, Same, Same, Same, Same] {
+            s.begin(now);
+            s.finish(result, true, now);
+            let ago = now - s.changed.unwrap();
+            let pause = s.due().unwrap().0 - now;
+            let mean = ago.clamp(MS * 500, MS * 15_000);
+            assert!(pause >= mean * 4 / 5 && pause <= mean * 6 / 5, "{pause:?} when it is {ago:?} ago");
+            now += mean;
+        }
+        assert_eq!(now - s.changed.unwrap(), MS * 31_000);
     }
 
     #[test]
@@ -177,14 +208,14 @@ mod tests {
         s.request(Trigger::Uncovered);
         s.request(Trigger::Redirect);
         s.request(Trigger::ConnectionLost);
-        s.finish(true, true, now + MS);
+        s.finish(Same, true, now + MS);
         assert_eq!(
             s.due(),
             Some((now + MS * 100, Trigger::Redirect)),
             "an event during a round starts another"
         );
         s.begin(now + MS * 100);
-        s.finish(true, true, now + MS * 101);
+        s.finish(Same, true, now + MS * 101);
         assert_eq!(s.due().unwrap().1, Trigger::Timer);
     }
 
@@ -193,7 +224,7 @@ mod tests {
         let now = Instant::now();
         let mut s = schedule(now);
         s.begin(now);
-        s.finish(true, true, now);
+        s.finish(Same, true, now);
         s.set_urgent(Some(Trigger::ConnectionLost));
         let (at, why) = s.due().unwrap();
         assert_eq!(why, Trigger::ConnectionLost);
@@ -207,7 +238,7 @@ mod tests {
         let now = Instant::now();
         let mut s = schedule(now);
         s.begin(now);
-        s.finish(true, true, now);
+        s.finish(Same, true, now);
         s.request(Trigger::Uncovered);
         assert_eq!(s.due(), Some((now + MS * 1_000, Trigger::Uncovered)));
         s.set_urgent(Some(Trigger::Uncovered));
@@ -221,7 +252,7 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..20 {
             s.begin(now);
-            s.finish(false, true, now);
+            s.finish(Failed, true, now);
             s.request(Trigger::Redirect);
             let (at, _) = s.due().unwrap();
             waits.push(at - now);

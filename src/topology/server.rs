@@ -4,7 +4,7 @@
 //! Such servers have no cluster id: a node's id here is its address. Config epochs of nodes are 0 throughout;
 //! that of the sentinels is the picture's current epoch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use redis_protocol::resp2::types::{OwnedFrame, Resp2Frame};
 
@@ -14,6 +14,10 @@ use super::node::NodeAddr;
 use super::parse::{ParseError, array, commands_mark, fields, no_error, server_info};
 use super::table::SLOTS;
 use super::view::{Claim, ClusterInfo, Flags, Row, ServerInfo, View};
+
+/// The first of the questions, which also goes along with every PING: a server that is told to replicate another
+/// keeps its connections, and says so only when asked, or written to.
+pub(crate) const ROLE: &[u8] = b"*1\r\n$4\r\nROLE\r\n";
 
 /// The questions, to be written at once.
 pub(crate) const QUESTIONS: &[u8] = b"*1\r\n$4\r\nROLE\r\n\
@@ -76,6 +80,15 @@ pub(crate) fn parse_server(dialled: &NodeAddr, answers: &[OwnedFrame]) -> Result
     })
 }
 
+/// Primary or not, by the answer to [`ROLE`]; `None` where it does not tell.
+pub(crate) fn role(answer: &OwnedFrame) -> Option<bool> {
+    match array(answer)?.first()?.as_str()? {
+        "master" => Some(true),
+        "slave" | "replica" => Some(false),
+        _ => None,
+    }
+}
+
 /// `redis_mode`, or what Valkey calls it.
 pub(super) fn mode(about: &str) -> Option<&str> {
     fields(about).find(|(key, _)| matches!(*key, "redis_mode" | "server_mode")).map(|(_, value)| value)
@@ -112,6 +125,8 @@ pub(crate) struct Picture {
     pub compared: usize,
     /// As in [`Agreed`].
     pub held_rounds: u32,
+    /// As in [`Agreed`].
+    pub before: Vec<NodeAddr>,
 }
 
 impl Picture {
@@ -141,6 +156,7 @@ impl Picture {
             tentative: false,
             compared: self.compared,
             held_rounds: self.held_rounds,
+            before: self.before,
         }
     }
 }
@@ -162,6 +178,12 @@ impl Agreed {
     /// The primary of all slots, where one owns them all.
     pub(crate) fn sole_primary(&self) -> Option<&NodeAddr> {
         self.nodes.get(self.owner(0)?.0)?.addr.as_ref()
+    }
+
+    /// All servers known, whatever their state.
+    pub(crate) fn servers(&self) -> BTreeSet<NodeAddr> {
+        let named = self.nodes.values().flat_map(|node| node.addr.iter().chain(&node.aliases));
+        named.chain(&self.before).cloned().collect()
     }
 }
 

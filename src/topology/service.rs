@@ -151,6 +151,9 @@ impl TopologyTask {
     }
 
     fn on_report(&mut self, report: Report) {
+        if self.watched.see_left(&report) {
+            self.shared.bump();
+        }
         let Report { node, serial, fact } = report;
         let Some(watched) = self.watched.get(node).filter(|w| w.serial == serial) else { return };
         let now = Instant::now();
@@ -182,6 +185,11 @@ impl TopologyTask {
                 }
                 if self.shown.elapsed() >= SHOW_EVERY {
                     self.show();
+                }
+            }
+            Fact::Role { primary } => {
+                if self.watched.get_mut(node).is_some_and(|watched| watched.note_role(primary)) {
+                    self.schedule.request(Trigger::Role);
                 }
             }
             Fact::Late => self.change(node, |w| {
@@ -247,12 +255,14 @@ impl TopologyTask {
         self.schedule.begin(now);
         self.shared.round_started();
         let mut known = self.watched.askable(self.agreed.as_deref()).into_iter();
+        let lost = !self.watched.is_any_askable();
         let plan = Plan {
             first: known.by_ref().take(ASK_FIRST).collect(),
             rest: known.take(ASK_REST).collect(),
             sentinels: self.sentinels.askable(),
+            believed: self.sentinels.known(lost),
             current: self.agreed.clone(),
-            lost: !self.watched.is_any_askable(),
+            lost,
             config: self.config.clone(),
         };
         self.round = Some((trigger, tokio::task::spawn_local(run(plan))));
@@ -297,9 +307,9 @@ impl TopologyTask {
 
     fn over(&mut self, trigger: Trigger, result: RefreshResult, now: Instant) {
         self.shared.stats().count_refresh(trigger, result);
-        let ok = matches!(result, RefreshResult::Changed | RefreshResult::Same);
-        let settled = self.shared.ready() && self.agreed.as_ref().is_some_and(|agreed| !agreed.tentative);
-        self.schedule.finish(ok, settled, now);
+        let is_whole = |agreed: &Rc<Agreed>| !agreed.tentative && !agreed.lacks_nodes();
+        let settled = self.shared.ready() && self.agreed.as_ref().is_some_and(is_whole);
+        self.schedule.finish(result, settled, now);
         self.show();
         self.shared.round_finished();
     }

@@ -77,6 +77,9 @@ pub struct TopologyConfig {
     pub probe_interval: Duration,
     /// A node that owes an answer and sent no byte for so long is down (`node-silence-timeout`).
     pub node_silence_timeout: Duration,
+    /// A request waits no longer than this for its reply: so long a node that left the table is still watched
+    /// (`request-deadline`).
+    pub request_deadline: Duration,
     /// Failed connects in a row that take a node out (`eject-after-failures`).
     pub eject_after_failures: u32,
     /// Longest wait between two attempts at a node, or at the seeds, that fail
@@ -111,6 +114,7 @@ impl Default for TopologyConfig {
             refresh_min_interval: Duration::from_millis(100),
             probe_interval: Duration::from_secs(1),
             node_silence_timeout: Duration::from_secs(7),
+            request_deadline: Duration::from_secs(30),
             eject_after_failures: 3,
             probe_backoff_max: Duration::from_secs(5),
             learned_max: 2_000,

@@ -25,11 +25,13 @@ pub enum Trigger {
     Moving,
     /// A sentinel announced something, or was connected.
     Sentinel,
+    /// A server that is no cluster node is not the primary, or the replica, it was.
+    Role,
 }
 
 impl Trigger {
     /// All of them, in the order of the metric.
-    pub const ALL: [Trigger; 8] = [
+    pub const ALL: [Trigger; 9] = [
         Trigger::Start,
         Trigger::Timer,
         Trigger::Redirect,
@@ -38,6 +40,7 @@ impl Trigger {
         Trigger::Uncovered,
         Trigger::Moving,
         Trigger::Sentinel,
+        Trigger::Role,
     ];
 
     /// Label of the metric.
@@ -51,6 +54,7 @@ impl Trigger {
             Trigger::Uncovered => "uncovered",
             Trigger::Moving => "moving",
             Trigger::Sentinel => "sentinel",
+            Trigger::Role => "role",
         }
     }
 }
@@ -88,7 +92,7 @@ impl RefreshResult {
 #[derive(Debug)]
 pub struct TopologyStats {
     born: Instant,
-    refreshes: [[AtomicU64; 4]; 8],
+    refreshes: [[AtomicU64; 4]; 9],
     ignored: [AtomicU64; 6],
     /// Milliseconds from `born` to the last accepted round, plus one; 0 = never.
     accepted_ms: AtomicU64,

@@ -1,5 +1,6 @@
 //! The nodes of the table, each with its control connection and health. It starts and ends control
-//! connections so that they fit the table, and knows who can be asked. What follows from a node's
+//! connections so that they fit the table, and knows who can be asked. A node that left the table is watched
+//! as long as requests can be in flight there: nobody else would notice that it does not answer them. What follows from a node's
 //! health is decided by `service`.
 
 use std::collections::HashMap;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::agreed::Agreed;
-use super::control::{Control, Report};
+use super::control::{Control, Fact, Report};
 use super::health::{Down, Health};
 use super::node::{Node, NodeId};
 use super::replication::{Member, Ranges, Replicas, Sample};
@@ -42,6 +43,8 @@ pub(crate) struct Watched {
     control: Control,
     cluster_id: String,
     is_primary: bool,
+    /// What it said last of its role, where that is asked.
+    says_primary: Option<bool>,
     names: Vec<String>,
 }
 
@@ -50,6 +53,8 @@ pub(crate) struct WatchList {
     config: Rc<TopologyConfig>,
     reports: mpsc::Sender<Report>,
     nodes: HashMap<NodeId, Watched>,
+    /// Those that left the table, and when.
+    left: HashMap<NodeId, (Watched, Instant)>,
     serial: u64,
     /// How far replicas are behind.
     pub(crate) replicas: Replicas,
@@ -61,6 +66,13 @@ impl Watched {
         let now = u32::try_from(after.as_micros()).unwrap_or(u32::MAX).max(1);
         let before = self.node.distance();
         self.node.set_distance(if before == 0 { now } else { before - before / 8 + now / 8 });
+    }
+
+    /// It said what role it has. True when the table is to be looked at again: it is no primary any more, or
+    /// a replica became one.
+    pub(crate) fn note_role(&mut self, primary: bool) -> bool {
+        let before = self.says_primary.replace(primary);
+        primary != self.is_primary && (self.is_primary || before != Some(primary))
     }
 
     /// Something is wrong; a PING now shows whether it still is.
@@ -76,7 +88,7 @@ impl WatchList {
     /// Watches nothing yet.
     pub(crate) fn new(config: Rc<TopologyConfig>, reports: mpsc::Sender<Report>) -> Self {
         let replicas = Replicas::new(config.replica_max_lag);
-        Self { config, reports, nodes: HashMap::new(), serial: 0, replicas }
+        Self { config, reports, nodes: HashMap::new(), left: HashMap::new(), serial: 0, replicas }
     }
 
     /// Starts and ends control connections so that they fit the table. A node that another cluster id
@@ -88,16 +100,21 @@ impl WatchList {
             primary: want.primary,
             slots: want.slots.clone(),
         }));
-        self.nodes.retain(|id, watched| {
-            let stays = wanted.get(id).is_some_and(|w| w.cluster_id == watched.cluster_id);
-            if !stays {
-                // Nobody probes it any more. One that answers is, to whoever still dials it, a node like any
-                // other. For one that does not, what is owed there must not wait: nobody would notice.
-                changed |= watched.node.set_up(!watched.health.is_suspect());
+        let stays = |id: &NodeId, watched: &Watched| {
+            wanted.get(id).is_some_and(|want| want.cluster_id == watched.cluster_id)
+        };
+        let now = Instant::now();
+        for (id, watched) in self.nodes.extract_if(|id, watched| !stays(id, watched)) {
+            // One that answers is, to whoever still dials it, a node like any other. For one that does not, what
+            // is owed there must not wait.
+            changed |= watched.node.set_up(!watched.health.is_suspect());
+            if !watched.health.is_suspect() {
+                watched.control.nudge();
+                self.left.insert(id, (watched, now));
             }
-            stays
-        });
+        }
         for (id, want) in wanted {
+            self.left.remove(&id);
             match self.nodes.get_mut(&id) {
                 Some(watched) => {
                     (watched.is_primary, watched.names) = (want.primary.is_none(), want.names);
@@ -119,8 +136,25 @@ impl WatchList {
         let (serial, is_primary) = (self.serial, primary.is_none());
         let changed = node.set_up(true);
         node.set_late(false);
-        self.nodes.insert(id, Watched { node, health, serial, control, cluster_id, is_primary, names });
+        let says_primary = None;
+        let watched = Watched { node, health, serial, control, cluster_id, is_primary, says_primary, names };
+        self.nodes.insert(id, watched);
         changed
+    }
+
+    /// Looks at a report of a node that left the table. It is given up at the first sign of trouble, for nothing
+    /// waits for its return, and is watched no longer than a request can wait. True when it was given up.
+    pub(crate) fn see_left(&mut self, Report { node, serial, fact }: &Report) -> bool {
+        let Some((watched, since)) = self.left.get(node).filter(|(w, _)| w.serial == *serial) else {
+            return false;
+        };
+        let is_well = !matches!(fact, Fact::Late | Fact::Lost(_) | Fact::ConnectFailed(_) | Fact::Silent);
+        if is_well && since.elapsed() <= self.config.request_deadline {
+            return false;
+        }
+        let given_up = !is_well && watched.node.set_up(false);
+        self.left.remove(node);
+        given_up
     }
 
     /// What a node said of its data. True when it owns other slots than the table says.

@@ -48,7 +48,8 @@ pub async fn prepare(
     if lane.key.resp == Resp::V3 {
         return Ok((options.request(None), None));
     }
-    let mut line = worker.check_out(lane.key.node, Resp::V3).await.map_err(|_| ConnectError::Unwanted)?;
+    let mut line =
+        worker.check_out_in_turn(lane.key.node, Resp::V3).await.map_err(|_| ConnectError::Unwanted)?;
     let mut request = Vec::new();
     encode::array(&mut request, 2);
     ["CLIENT", "ID"].iter().for_each(|word| encode::bulk(&mut request, word));

@@ -12,6 +12,7 @@ use dashmap::DashMap;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backend::permit::DedicatedCount;
+use crate::backend::turns::Turns;
 use crate::command::CommandTable;
 use crate::command::local::ClientsRequest;
 use crate::config::Config;
@@ -111,6 +112,8 @@ pub struct Process {
     pub keyless: Arc<KeylessScripts>,
     /// Dedicated connections in use.
     pub dedicated: Arc<DedicatedCount>,
+    /// Whose turn it is to make one.
+    pub turns: Turns,
     /// Who is subscribed to what.
     pub pubsub: Counts,
     /// What INFO takes off its counts.
@@ -127,6 +130,7 @@ impl Process {
             scripts: ScriptCache::new(config.script_cache_bytes),
             keyless: Arc::default(),
             memory_ceiling: config.memory_ceiling(),
+            turns: Turns::new(config.node_connects_max),
             config,
             topology,
             workers,

@@ -1,6 +1,8 @@
 //! Promises about what happens when something moves, breaks or misbehaves.
 
 mod addresses;
+mod agreement;
+mod blackhole;
 mod blocking;
 mod busy;
 mod cacher;
@@ -11,6 +13,7 @@ mod lanes;
 mod large;
 mod limits;
 mod monitor;
+mod names;
 mod noscript;
 mod notnow;
 mod order;
@@ -18,9 +21,11 @@ mod pubsub;
 mod redirects;
 mod replies;
 mod resend;
+mod returns;
 mod scan;
 mod scripts;
 mod sentinel;
+mod sentinels;
 mod standalone;
 mod stop;
 mod subscribers;
@@ -29,3 +34,4 @@ mod tracking_order;
 mod transactions;
 mod wait;
 mod waits;
+mod watch;

@@ -17,7 +17,7 @@ fn proxy(watched: &Watched, keys: &[(&str, &str)]) -> Proxy {
 }
 
 /// Until a SET succeeds, on connections opened again whenever they break.
-fn until_written(proxy: &Proxy, key: &str) {
+pub(super) fn until_written(proxy: &Proxy, key: &str) {
     let mut client: Option<Client> = None;
     within(Duration::from_secs(60), "a write succeeds", || {
         let open = match client.take() {

@@ -164,6 +164,29 @@ fn a_demoted_server_gets_nothing_until_it_is_a_primary_again() {
 }
 
 #[test]
+fn a_demoted_server_is_noticed_without_a_write() {
+    need_redis!();
+    let server = Server::standalone(&[]);
+    let keys = [("refresh-interval", "300s"), ("probe-interval", "500ms"), ("workers", "1")];
+    let proxy = proxy(&server, &keys);
+    let mut client = proxy.client();
+    client.patience(Duration::from_secs(40));
+    client.ok(&words("SET k v"));
+    server.client().ok(&words("REPLICAOF 127.0.0.1 1"));
+    eventually("its slots have no owner", || {
+        let topology = proxy.admin("/topology").1;
+        check(topology.contains("\"slots_covered\": 0,"), topology)
+    });
+    server.client().ok(&words("CONFIG RESETSTAT"));
+    client.send(&words("GET k"));
+    proxy.wait_metric("slotway_topology_refreshes_total", &["role"], |count| count >= 1.0);
+    let stats = server.client().call(&words("INFO commandstats")).text();
+    assert!(!stats.contains("cmdstat_get:"), "{stats}");
+    server.client().ok(&words("REPLICAOF NO ONE"));
+    assert_eq!(client.value().text(), "v");
+}
+
+#[test]
 fn a_name_is_followed_to_another_address() {
     need_redis!();
     let _one_at_a_time = heavy();

@@ -157,17 +157,17 @@ fn a_redirect_to_where_slots_move_keeps_reads_at_the_primary() {
 #[test]
 fn a_slot_that_has_gone_is_noticed_without_a_request() {
     let cluster = numbered(2, 1);
-    let proxy = started(&cluster, "prefer-replica", &[("refresh-interval", "1h")]);
+    let proxy = started(&cluster, "prefer-replica", &[]);
     wait_fit(&proxy, 2);
-    // A start with one view is compared with those of all as soon as they are connected.
-    eventually("no refresh is to come", || {
-        let json: serde_json::Value = serde_json::from_str(&proxy.admin("/topology").1).expect("JSON");
-        check(json["views"].as_array().is_some_and(|views| views.len() == 4), json)
-    });
     let key = key_in(5, "k");
     wait_reader(&mut proxy.client(), &key, 2);
-    cluster.change_map(|map| map.assign(5, 1));
-    proxy.wait_metric("slotway_topology_refreshes_total", &["moving"], |count| count >= 1.0);
+    // A refresh of the timer's, which comes often after the start, may be first: then the next slot goes.
+    let mut slots = 5..;
+    eventually("a node's own word makes a refresh", || {
+        cluster.change_map(|map| map.assign(slots.next().expect("a slot"), 1));
+        let count = proxy.metrics().sum("slotway_topology_refreshes_total", &["moving"]);
+        check(count >= 1.0, count)
+    });
     wait_reader(&mut proxy.client(), &key, 1);
     // When both have settled.
     wait_reader(&mut proxy.client(), &key, 3);
@@ -243,7 +243,7 @@ fn without_zones_clients_are_spread_and_each_stays_with_one() {
     let cluster = numbered(1, 2);
     let proxy = started(&cluster, "prefer-replica", &[]);
     wait_fit(&proxy, 2);
-    let mut clients: Vec<Client> = (0..8).map(|_| proxy.client()).collect();
+    let mut clients: Vec<Client> = (0..40).map(|_| proxy.client()).collect();
     eventually("both lanes stand", || {
         let nodes: Vec<usize> = clients.iter_mut().map(|client| reader(client, "k")).collect();
         check(nodes.contains(&1) && nodes.contains(&2) && !nodes.contains(&0), nodes)
@@ -261,7 +261,7 @@ fn a_replica_that_leaves_moves_only_its_own_clients_and_none_to_older_data() {
     let cluster = numbered(1, 3);
     let proxy = started(&cluster, "prefer-replica", &[("replica-max-lag", "60s")]);
     wait_fit(&proxy, 3);
-    let mut clients: Vec<Client> = (0..12).map(|_| proxy.client()).collect();
+    let mut clients: Vec<Client> = (0..40).map(|_| proxy.client()).collect();
     let nodes_of = |clients: &mut [Client]| -> Vec<usize> {
         clients.iter_mut().map(|client| reader(client, "k")).collect()
     };

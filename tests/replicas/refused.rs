@@ -35,6 +35,9 @@ fn refusals(cluster: &FakeCluster) -> Vec<String> {
     all
 }
 
+/// What is done to the nodes, or undone.
+type Change = fn(&FakeCluster, bool);
+
 #[test]
 fn what_a_replica_refuses_the_primary_answers_in_its_place() {
     let cluster = numbered(1, 1);
@@ -153,9 +156,6 @@ fn a_slow_reply_of_a_replica_that_is_well_is_waited_for() {
     assert_eq!(replies, ["slow", "1"], "both by the replica");
 }
 
-/// Makes a replica unusable, or usable again.
-type Switch = fn(&FakeCluster, bool);
-
 #[test]
 fn replica_only_waits_for_a_replica() {
     let cluster = numbered(1, 1);
@@ -168,7 +168,7 @@ fn replica_only_waits_for_a_replica() {
     });
     assert_eq!(reader(&mut client, "k"), 1);
     // It is not fit for a while, or refuses.
-    let unfit: [(&str, Switch); 2] = [
+    let unfit: [(&str, Change); 2] = [
         ("loads", |cluster, on| cluster.change_map(|map| map.data(1).loading = on)),
         ("refuses", |cluster, on| match on {
             true => cluster.script(|seen| match (seen.name().as_str(), seen.node) {

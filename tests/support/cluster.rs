@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::keys::SLOTS;
-use super::ports::BUS_OFFSET;
-use super::server::Server;
+use super::ports::{BUS_OFFSET, own_address};
+use super::server::{Server, USUAL_TIMEOUT};
 use super::{check, eventually};
 
 /// The cluster: nodes `0..primaries` were created as primaries, the rest as their replicas in turn.
@@ -25,11 +25,26 @@ pub struct Shape<'a> {
     pub node_timeout: Duration,
     /// Further options of every node.
     pub options: &'a [&'a str],
+    /// Every node has an address of its own, from which its connections come, too.
+    pub apart: bool,
 }
 
 impl Default for Shape<'_> {
     fn default() -> Self {
-        Self { primaries: 3, replicas_per: 1, node_timeout: Duration::from_secs(2), options: &[] }
+        Self { primaries: 3, replicas_per: 1, node_timeout: USUAL_TIMEOUT, options: &[], apart: false }
+    }
+}
+
+impl Shape<'_> {
+    #[track_caller]
+    fn node(&self) -> Server {
+        if !self.apart {
+            return Server::cluster_node(self.node_timeout, self.options);
+        }
+        let ip = own_address();
+        let source = ip.to_string();
+        let options = [self.options, &["--bind-source-addr", &source]].concat();
+        Server::cluster_node_at(ip, self.node_timeout, &options)
     }
 }
 
@@ -43,8 +58,7 @@ impl RedisCluster {
     #[track_caller]
     pub fn shaped(shape: &Shape) -> Self {
         let count = shape.primaries * (1 + shape.replicas_per);
-        let nodes: Vec<Server> =
-            (0..count).map(|_| Server::cluster_node(shape.node_timeout, shape.options)).collect();
+        let nodes: Vec<Server> = (0..count).map(|_| shape.node()).collect();
         let ids = nodes.iter().map(|n| n.client().call(&cmd!["CLUSTER", "MYID"]).text()).collect();
         let cluster = Self { nodes, ids, primaries: shape.primaries };
         for index in 0..count {
@@ -250,7 +264,7 @@ impl RedisCluster {
     /// A node more, without slots, that all primaries know.
     #[track_caller]
     pub fn join(&self) -> Server {
-        let node = Server::cluster_node(Duration::from_secs(2), &[]);
+        let node = Server::cluster_node(USUAL_TIMEOUT, &[]);
         let addr = node.addr();
         let id = node.client().call(&cmd!["CLUSTER", "MYID"]).text();
         let bus = (addr.port() + BUS_OFFSET).to_string();

@@ -4,6 +4,8 @@
 #[macro_use]
 pub mod client;
 pub mod cluster;
+pub mod fake_sentinel;
+pub mod hole;
 pub mod hosts;
 pub mod http;
 pub mod keys;

@@ -32,3 +32,11 @@ pub fn free_port() -> u16 {
 pub fn free_node_port() -> u16 {
     (0..COUNT).map(|_| next()).find(|&p| free(p) && free(p + BUS_OFFSET)).expect("no free port")
 }
+
+/// A loopback address that no other test of this process uses.
+pub fn own_address() -> IpAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    // The last byte is neither 0 nor 255.
+    IpAddr::from([127, 1 + high, low / 128, 1 + low % 128])
+}

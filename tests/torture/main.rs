@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use torture::check::{Excuse, Suspicion};
 use torture::fault::Fault;
 use torture::run::{Outcome, Plan, run};
 
@@ -117,6 +118,17 @@ impl Cli {
     }
 }
 
+/// When what is missing was acknowledged or first shown.
+fn missed(violation: &Suspicion) -> String {
+    let moments = match &violation.excuse {
+        Excuse::Loss(all) => all.clone(),
+        Excuse::LossOfOne(all) => all.iter().map(|(_, at)| *at).collect(),
+        _ => return String::new(),
+    };
+    let first: Vec<String> = moments.iter().take(5).map(|at| format!("{:.3}", *at as f64 / 1e6)).collect();
+    format!("; known since {} s", first.join(", "))
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if !support::server::redis_present() {
@@ -128,11 +140,12 @@ fn main() -> ExitCode {
     let outcome = run(&plan, &|line| println!("{line}"));
     for violation in outcome.violations.iter().take(SHOWN) {
         println!(
-            "VIOLATION {:?} at {:.3}–{:.3} s: {}",
+            "VIOLATION {:?} at {:.3}–{:.3} s: {}{}",
             violation.kind,
             violation.span.from as f64 / 1e6,
             violation.span.to as f64 / 1e6,
-            violation.text
+            violation.text,
+            missed(violation)
         );
     }
     if let Err(error) = cli.write(&outcome) {

@@ -36,9 +36,10 @@ pub(super) fn decide(
         let refusal = format!("{}, which the sentinels call the primary, is a replica", named.join(", "));
         let demoted = present.is_some_and(|addr| says_primary(views, addr) == Some(false));
         // Nothing may be sent there any more: its slots have no owner until the sentinels name another.
-        return if demoted { Ok(picture(words, None).agreed(views)) } else { Err(refusal) };
+        return if demoted { Ok(ownerless(words, views, current)) } else { Err(refusal) };
     };
     let is_silent = says_primary(views, best.addr).is_none();
+    let most = best.votes * 2 > sentinels(words);
     let (Some(agreed), Some(present)) = (current, present) else {
         if is_silent {
             let why =
@@ -46,9 +47,14 @@ pub(super) fn decide(
             let why = why.unwrap_or_default();
             return Err(format!("{}, which the sentinels call the primary, does not answer{why}", best.addr));
         }
+        if current.is_some_and(|agreed| best.epoch < agreed.current_epoch) && !most {
+            return Err(format!(
+                "{}, which a sentinel calls the primary, was that before another",
+                best.addr
+            ));
+        }
         return Ok(picture(words, Some(best)).agreed(views));
     };
-    let most = best.votes * 2 > sentinels(words);
     if best.epoch >= agreed.current_epoch || (best.addr == present && most) {
         return Ok(picture(words, Some(best)).agreed(views));
     }
@@ -57,12 +63,15 @@ pub(super) fn decide(
         return Ok(picture(words, Some(&stays)).agreed(views));
     }
     let gives_way = match says_primary(views, present) {
-        Some(false) => true,
+        Some(false) => most,
         Some(true) => most && agreed.held_rounds >= HELD_ROUNDS_MAX,
         None => most && !is_silent,
     };
     if gives_way {
         return Ok(picture(words, Some(best)).agreed(views));
+    }
+    if says_primary(views, present) == Some(false) {
+        return Ok(ownerless(words, views, current));
     }
     let stays = Candidate { addr: present, epoch: agreed.current_epoch, votes: 0 };
     let mut held = picture(words, Some(&stays));
@@ -72,6 +81,25 @@ pub(super) fn decide(
         held.held_rounds = agreed.held_rounds + 1;
     }
     Ok(held.agreed(views))
+}
+
+/// No sentinel says anything that counts: what we have stands, unless its primary says that it is none.
+pub(super) fn without_words(views: &[View], current: Option<&Agreed>) -> Result<Agreed, String> {
+    let present = current.and_then(Agreed::sole_primary);
+    let demoted = present.is_some_and(|addr| says_primary(views, addr) == Some(false));
+    if demoted { Ok(ownerless(&[], views, current)) } else { Err(String::new()) }
+}
+
+/// The picture without a primary. What was known of the deployment is remembered: its epoch, so that nobody turns
+/// the clock back meanwhile, and its servers.
+fn ownerless(words: &[Word], views: &[View], current: Option<&Agreed>) -> Agreed {
+    let mut picture = picture(words, None);
+    if let Some(agreed) = current {
+        picture.epoch = picture.epoch.max(agreed.current_epoch);
+        picture.before = agreed.servers().into_iter().collect();
+        picture.base = picture.base.or_else(|| Some(agreed.base.clone()));
+    }
+    picture.agreed(views)
 }
 
 /// The strongest first: highest epoch, most votes, the one in use.
@@ -106,6 +134,7 @@ fn picture(words: &[Word], primary: Option<&Candidate<'_>>) -> Picture {
         epoch,
         compared: words.len(),
         held_rounds: 0,
+        before: Vec::new(),
     }
 }
 

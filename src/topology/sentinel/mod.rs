@@ -7,8 +7,10 @@
 //! still stands, a lower one needs most sentinels and some patience. A primary that is named but cannot be
 //! reached is believed all the same once there is a picture: the one before it may still take writes that would
 //! be lost, and no connection carries a request before the server at its other end said that it is a primary.
+//! What a sentinel of another deployment says is not listened to: see `kin`.
 
 mod decide;
+mod kin;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests;
@@ -17,8 +19,9 @@ mod word;
 
 use std::rc::Rc;
 
-use self::decide::decide;
-pub(super) use self::watch::{Asker, Sentinels};
+use self::decide::{decide, without_words};
+use self::kin::{Sorted, sort};
+pub(super) use self::watch::{Asker, Sentinels, Told};
 use self::word::{Word, ask_address};
 use super::agreed::Agreed;
 use super::gather::Gather;
@@ -33,40 +36,45 @@ use super::view::View;
 
 /// Asks the sentinels, then the servers, and compares.
 pub(super) async fn run(plan: Plan, settings: &SentinelSettings) -> Round {
-    let Plan { first, rest, sentinels, current, config, .. } = plan;
-    let heard = hear(sentinels, settings, &config).await;
-    let (words, mut failures) = (heard.found, heard.failures);
-    if words.is_empty() {
-        let judgement = Judgement { verdicts: Vec::new(), outcome: Err(String::new()) };
-        return Round::of_nodes(Vec::new(), failures, judgement);
-    }
+    let heard = hear(&plan, settings).await;
+    let Plan { first, rest, believed, current, config, .. } = plan;
+    let Sorted { ours: words, strangers } = sort(heard.found, current.as_deref(), &believed);
+    let mut failures = heard.failures;
+    failures.extend(strangers.into_iter().map(|word| (word.dialled, LinkError::Stranger)));
     let known: Vec<Known> = first.into_iter().chain(rest).collect();
     let asked = servers(&words, current.as_deref(), known, &config).await;
     let views = asked.found;
-    let outcome = decide(&words, &views, &asked.failures, current.as_deref());
+    let outcome = if words.is_empty() {
+        without_words(&views, current.as_deref())
+    } else {
+        decide(&words, &views, &asked.failures, current.as_deref())
+    };
     failures.extend(asked.failures);
     let beside = rows(&words, outcome.as_ref().ok());
-    let listed = words.iter().flat_map(|word| std::iter::once(&word.dialled).chain(&word.sentinels));
-    let sentinels = listed.cloned().collect();
     let judgement = Judgement { verdicts: verdicts(&views, &outcome), outcome };
-    Round { views, failures, judgement, answered: true, beside, sentinels }
+    Round { views, failures, judgement, answered: !words.is_empty(), beside, sentinels: told(&words) }
 }
 
-/// Asks the sentinels that are connected; where most of them do not answer also the seeds.
-async fn hear(
-    connected: Vec<Asker>,
-    settings: &SentinelSettings,
-    config: &Rc<TopologyConfig>,
-) -> Gather<Word> {
+/// The sentinels that speak, and those they list.
+fn told(words: &[Word]) -> Vec<Told> {
+    let listed = words.iter().flat_map(|word| &word.sentinels).map(|addr| (addr.clone(), None));
+    words.iter().map(|word| (word.dialled.clone(), Some(word.id.clone()))).chain(listed).collect()
+}
+
+/// Asks the sentinels that are connected; where most of them do not answer, or not about our servers, also the
+/// seeds.
+async fn hear(plan: &Plan, settings: &SentinelSettings) -> Gather<Word> {
+    let Plan { sentinels: connected, current, believed, config, .. } = plan;
     // The same sentinel under two addresses has one voice.
     let mut gather: Gather<Word> = Gather::new(|a, b| a.id == b.id);
     let known = connected.len();
     for Asker { addr, asks } in connected {
+        let (addr, asks) = (addr.clone(), asks.clone());
         let config = Rc::clone(config);
         gather.ask(addr, async move { ask_over(&asks, &config).await });
     }
     gather.until_enough().await;
-    if gather.found.len() * 2 > known {
+    if sort(gather.found.clone(), current.as_deref(), believed).ours.len() * 2 > known {
         return gather;
     }
     let (config_of, settings) = (Rc::new(settings.links(config)), Rc::new(settings.clone()));

@@ -2,7 +2,8 @@
 
 use redis_protocol::resp2::types::OwnedFrame;
 
-use super::decide::decide;
+use super::decide::{decide, without_words};
+use super::kin::sort;
 use super::watch::is_about;
 use super::word::{Listed, Word, parse, questions};
 use crate::topology::agreed::{Agreed, Ignored};
@@ -174,12 +175,18 @@ fn an_old_sentinel_alone_does_not_turn_the_clock_back() {
         held.push(agreed.held_rounds);
     }
     assert!(held.contains(&0) && held.contains(&3), "urgent now and then, not for ever: {held:?}");
-    let agreed = decide(&words[..1], &servers(&[A]), &[], Some(&now)).unwrap();
-    assert_eq!(sole(&agreed).as_deref(), Some(A), "the one in use says itself that it is none");
+    let none = decide(&words[..1], &servers(&[A]), &[], Some(&now)).unwrap();
+    assert_eq!((sole(&none), none.current_epoch), (None, 6), "the one in use says itself that it is none");
+    let error = decide(&words[..1], &servers(&[A]), &[], Some(&none)).unwrap_err();
+    assert!(error.contains("was that before another"), "{error}");
+    let most = [word(1, A, 5), word(2, A, 5)];
+    for before in [&now, &none] {
+        let agreed = decide(&most, &servers(&[A]), &[], Some(before)).unwrap();
+        assert_eq!(sole(&agreed).as_deref(), Some(A), "but if most of them say so");
+    }
     let gone = [server_view(A, true)];
     let agreed = decide(&words[..1], &gone, &[], Some(&now)).unwrap();
     assert_eq!(sole(&agreed).as_deref(), Some(B), "it does not answer, but one sentinel is not most of them");
-    let most = [word(1, A, 5), word(2, A, 5)];
     let agreed = decide(&most, &gone, &[], Some(&now)).unwrap();
     assert_eq!(sole(&agreed).as_deref(), Some(A), "two are");
     let agreed = decide(&most, &[], &[], Some(&now)).unwrap();
@@ -201,6 +208,77 @@ fn sentinels_that_were_set_up_anew_are_believed_when_most_say_so() {
     assert_eq!(agreed.current_epoch, 0, "the same primary under a new count");
     let agreed = decide(&same[..1], &servers(&[A]), &[], Some(&start())).unwrap();
     assert_eq!(agreed.current_epoch, 5, "one alone starts no new count");
+}
+
+#[test]
+fn without_any_word_only_the_servers_own_counts() {
+    let agreed = without_words(&servers(&[]), Some(&start())).unwrap();
+    assert_eq!((sole(&agreed), agreed.current_epoch), (None, 5), "a replica gets nothing");
+    assert!(without_words(&servers(&[A]), Some(&start())).is_err());
+    assert!(without_words(&[], Some(&start())).is_err(), "it does not answer");
+    assert!(without_words(&servers(&[]), None).is_err());
+}
+
+// === whose word it is ===
+
+const X: &str = "10.9.0.1:6379";
+
+/// The word of a sentinel of another deployment, with as many fellows.
+fn stranger(id: &str, at: &str, epoch: u64) -> Word {
+    let replica = Listed { addr: addr("10.9.0.2:6379"), flags: "slave".to_owned(), ignored: None };
+    Word {
+        id: id.to_owned(),
+        dialled: addr(at),
+        primary: addr(X),
+        replicas: vec![replica],
+        ..word(1, A, epoch)
+    }
+}
+
+/// Ids of those that are believed, with one to three believed before.
+fn ours(words: &[Word], current: Option<&Agreed>) -> Vec<String> {
+    let believed = (1..=3).map(|id: u8| id.to_string()).collect();
+    let sorted = sort(words.to_vec(), current, &believed);
+    assert_eq!(sorted.ours.len() + sorted.strangers.len(), words.len());
+    sorted.ours.into_iter().map(|word| word.id).collect()
+}
+
+#[test]
+fn a_sentinel_of_other_servers_is_not_heard_whatever_its_epoch() {
+    let foreign = stranger("f", "10.0.1.3:26379", 900);
+    let words = [word(1, A, 5), word(2, A, 5), foreign.clone()];
+    assert_eq!(ours(&words, Some(&start())), ["1", "2"]);
+    assert_eq!(ours(&words[1..], Some(&start())), ["2"], "nor when only one of ours answers");
+    assert!(ours(&words[2..], Some(&start())).is_empty(), "nor alone");
+    let fellows: Vec<Word> = (5..=8).map(|n: u8| stranger(&n.to_string(), "10.9.1.1:26379", 900)).collect();
+    assert_eq!(
+        ours(&[&words[..1], &fellows[..]].concat(), Some(&start())),
+        ["1"],
+        "nor with all its fellows"
+    );
+    assert_eq!(ours(&words, None), ["1", "2"], "most count at the start");
+    let none = decide(&words[..1], &servers(&[]), &[], Some(&start())).unwrap();
+    assert_eq!(ours(&words, Some(&none)), ["1", "2"], "and while there is no primary");
+}
+
+#[test]
+fn our_sentinels_are_heard_about_servers_nobody_knew() {
+    // A new replica was promoted before anybody here heard of it; the old primary is listed on.
+    let mut promoted = word(1, "10.0.0.7:6379", 6);
+    let mut next = word(2, "10.0.0.8:6379", 7);
+    next.replicas = vec![Listed { addr: promoted.primary.clone(), ..promoted.replicas[0].clone() }];
+    assert_eq!(ours(&[next.clone(), promoted.clone()], Some(&start())), ["2", "1"]);
+    promoted.replicas.clear();
+    next.replicas.clear();
+    assert!(ours(&[next], Some(&start())).is_empty());
+    // Most of those there are were told to watch other servers, or all was built anew.
+    let moved: Vec<Word> = ["1", "2"].map(|id| stranger(id, "10.0.1.1:26379", 0)).to_vec();
+    assert_eq!(ours(&[&[word(3, A, 5)], &moved[..]].concat(), Some(&start())), ["1", "2"]);
+    let anew: Vec<Word> = ["7", "8"].map(|id| stranger(id, "10.9.1.1:26379", 0)).to_vec();
+    assert_eq!(ours(&anew, Some(&start())), ["7", "8"]);
+    assert!(ours(&anew[..1], Some(&start())).is_empty(), "one of three");
+    let forgotten = sort(anew[..1].to_vec(), Some(&start()), &Default::default());
+    assert_eq!(forgotten.ours.len(), 1, "nothing of what was believed is left");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! announcement is only a reason to ask at once; nothing is believed because of it.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,10 @@ const ASKS_MAX: usize = 4;
 /// Most sentinels that are kept connected.
 const SENTINELS_MAX: usize = 32;
 
+/// A sentinel that no other lists and that is not connected is forgotten after this time. Counted while others
+/// say something: when all connections break at once nobody is forgotten for it.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+
 /// What may change the answer to a question: the end of a failover, the moment in it from which the new primary is
 /// named, and replicas that come, go or return.
 const EVENTS: [&str; 7] = [
@@ -49,17 +53,26 @@ pub(crate) struct Asker {
     pub(crate) asks: mpsc::Sender<Ask>,
 }
 
+/// A sentinel that a believed word tells of: where it is, and its id if it spoke itself.
+pub(crate) type Told = (NodeAddr, Option<String>);
+
 /// All sentinels known. None, and nothing to do, where there are no sentinels upstream.
 pub(crate) struct Sentinels {
     config: Rc<TopologyConfig>,
     settings: Option<Rc<SentinelSettings>>,
     announced: Rc<Notify>,
     each: BTreeMap<NodeAddr, Watched>,
+    /// When one was last believed.
+    believed: Instant,
 }
 
 struct Watched {
     asks: mpsc::Sender<Ask>,
     connected: Rc<Cell<bool>>,
+    /// Its id, once its own word was believed.
+    id: Option<String>,
+    /// Since when it is neither listed nor connected.
+    missing: Option<Instant>,
     task: JoinHandle<()>,
 }
 
@@ -77,16 +90,28 @@ impl Sentinels {
             Upstream::Cluster | Upstream::Standalone => None,
         };
         let config = settings.as_ref().map_or_else(|| config.clone(), |settings| settings.links(config));
-        Self { config: Rc::new(config), settings, announced: Rc::default(), each: BTreeMap::new() }
+        let (announced, each, believed) = (Rc::default(), BTreeMap::new(), Instant::now());
+        Self { config: Rc::new(config), settings, announced, each, believed }
     }
 
-    /// Keeps those that are `listed` connected, and those that still are. A sentinel that was reset knows the
-    /// others again only after a while.
-    pub(crate) fn fit(&mut self, listed: Vec<NodeAddr>) {
-        let Some(settings) = &self.settings else { return };
-        self.each.retain(|addr, watched| watched.connected.get() || listed.contains(addr));
-        for addr in listed {
-            if self.each.contains_key(&addr) || self.each.len() >= SENTINELS_MAX {
+    /// Keeps those that are `told` connected, those that still are, and for a while those that were. A sentinel
+    /// that was reset knows the others again only after a while. A round without a word tells of nobody, which is
+    /// no reason to forget anybody.
+    pub(crate) fn fit(&mut self, told: Vec<Told>) {
+        let Some(settings) = self.settings.as_ref().filter(|_| !told.is_empty()) else { return };
+        let now = Instant::now();
+        self.believed = now;
+        for (addr, watched) in &mut self.each {
+            let is_there = watched.connected.get() || told.iter().any(|(other, _)| other == addr);
+            watched.missing = if is_there { None } else { watched.missing.or(Some(now)) };
+        }
+        self.each.retain(|_, watched| watched.missing.is_none_or(|since| now - since < FORGOTTEN_AFTER));
+        for (addr, id) in told {
+            if let Some(watched) = self.each.get_mut(&addr) {
+                watched.id = id.or(watched.id.take());
+                continue;
+            }
+            if self.each.len() >= SENTINELS_MAX {
                 continue;
             }
             let (asks, asked) = mpsc::channel(ASKS_MAX);
@@ -100,7 +125,7 @@ impl Sentinels {
                 asked,
             };
             let task = tokio::task::spawn_local(runner.run());
-            self.each.insert(addr, Watched { asks, connected, task });
+            self.each.insert(addr, Watched { asks, connected, id, missing: None, task });
         }
     }
 
@@ -108,6 +133,15 @@ impl Sentinels {
     pub(crate) fn askable(&self) -> Vec<Asker> {
         let connected = self.each.iter().filter(|(_, watched)| watched.connected.get());
         connected.map(|(addr, watched)| Asker { addr: addr.clone(), asks: watched.asks.clone() }).collect()
+    }
+
+    /// Ids of those that were believed. None once none has been for long while nothing else of what we know is
+    /// there either (`lost`): then it may all have been built anew.
+    pub(crate) fn known(&self, lost: bool) -> BTreeSet<String> {
+        if lost && self.believed.elapsed() > FORGOTTEN_AFTER {
+            return BTreeSet::new();
+        }
+        self.each.values().filter_map(|watched| watched.id.clone()).collect()
     }
 
     /// Waits until one of them announced something, or was connected.

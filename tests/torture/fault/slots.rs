@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Effect, Scene};
 use crate::support::{check, within};
 use crate::torture::load::is_used;
-use crate::torture::site::{Shard, rows};
+use crate::torture::site::Shard;
 
 /// Slots that move one by one.
 const MOVED: usize = 12;
@@ -17,6 +17,15 @@ const MOVED_BY_CLI: u16 = 60;
 fn two(scene: &mut Scene) -> (Shard, Shard) {
     scene.random.shuffle(&mut scene.shards);
     (scene.shards[0].clone(), scene.shards[1].clone())
+}
+
+/// Moves the shards in which the run has keys to the front: others may have given all those slots away.
+fn used_first(scene: &mut Scene) {
+    let shards = scene.shards.clone();
+    let (mut front, back): (Vec<Shard>, Vec<Shard>) =
+        shards.into_iter().partition(|shard| !used(scene, shard).is_empty());
+    front.extend(back);
+    scene.shards = front;
 }
 
 /// Slots of a shard in which the run has keys, in a random order.
@@ -30,7 +39,9 @@ fn used(scene: &mut Scene, shard: &Shard) -> Vec<u16> {
 }
 
 pub fn reshard(scene: &mut Scene) -> Effect {
-    let (from, to) = two(scene);
+    scene.random.shuffle(&mut scene.shards);
+    used_first(scene);
+    let (from, to) = (scene.shards[0].clone(), scene.shards[1].clone());
     let slots: Vec<u16> = used(scene, &from).into_iter().take(MOVED).collect();
     for slot in &slots {
         scene.site.move_slot(*slot, from.primary, to.primary);
@@ -59,7 +70,9 @@ pub fn reshard_cli(scene: &mut Scene) -> Effect {
 }
 
 pub fn add_remove(scene: &mut Scene) -> Effect {
-    let from = scene.pick();
+    scene.random.shuffle(&mut scene.shards);
+    used_first(scene);
+    let from = scene.shards[0].clone();
     let slots: Vec<u16> = used(scene, &from).into_iter().take(MOVED / 2).collect();
     let node = scene.site.new_node();
     scene.keep.add(node.folder());
@@ -85,9 +98,11 @@ pub fn add_remove(scene: &mut Scene) -> Effect {
 }
 
 /// CLUSTER FORGET everywhere; gossip can bring a node back until all have forgotten it.
-fn forget(scene: &Scene, id: &str) {
+pub fn forget(scene: &Scene, id: &str) {
     within(Duration::from_secs(30), "the node is forgotten", || {
-        let knows = |n: usize| rows(&mut scene.site.nodes[n].client()).iter().any(|r| r.id == id);
+        // Also without an address, as a node that another answers for.
+        let rows = |n: usize| scene.site.nodes[n].client().call(&cmd!["CLUSTER", "NODES"]).text();
+        let knows = |n: usize| rows(n).lines().any(|row| row.starts_with(id));
         let left: Vec<usize> = scene.site.others(&[]).into_iter().filter(|n| knows(*n)).collect();
         for node in &left {
             scene.site.nodes[*node].client().call(&cmd!["CLUSTER", "FORGET", id]);
