@@ -212,7 +212,7 @@ impl SessionInner {
         }
     }
 
-    /// A node (or nobody, where it was not needed) has answered EXEC with `frame`: as [`Completion::complete`], and
+    /// A node (or nobody, where it was not needed) has answered EXEC with `frame`: as `Completion::complete`, and
     /// what changed takes effect.
     pub fn complete(&mut self, session: &Session, completion: Completion, frame: &[u8]) -> Option<Vec<u8>> {
         let whole = completion.complete(&mut self.client, frame);
