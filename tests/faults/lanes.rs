@@ -77,11 +77,10 @@ fn a_large_request_finds_room_on_a_busy_connection_and_shuts_nobody_out() {
     eventually("the slow one is at the node", || check(fake.seen_named("GETSET").len() == 1, ()));
     let large = "x".repeat(3 << 20);
     clients[1].send(&cmd!["SET", "large", large]);
+    proxy.wait_metric("slotway_requests_in_flight", &[], |count| count == 2.0);
     // One beyond the bound is enough.
-    eventually("the large one is queued", || {
-        let reply = clients[2].call(&cmd!["SET", "another", large]);
-        check(reply.error().contains("too many requests are queued"), reply)
-    });
+    let reply = clients[2].call(&cmd!["SET", "another", large]);
+    assert!(reply.error().contains("too many requests are queued"), "{reply:?}");
     clients[3].send(&words("SET small v"));
     gate.open();
     assert_eq!(clients[0].value(), Value::Simple("slow".into()));
