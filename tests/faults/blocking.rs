@@ -43,11 +43,7 @@ fn a_client_that_leaves_takes_nothing_with_it() {
         &shared::seeds(&cluster),
         &[("listen-unix", path.to_str().expect("text")), ("workers", "2")],
     );
-    let key = key_in(cluster.slot_of(0), "queue");
     let mut other = proxy.client();
-    let wait = cmd!["BLPOP", key, "0"];
-    // What it sent behind its wait lies unread; more than the kernel takes at once for one of them.
-    let unread = cmd!["SET", format!("{key}x"), "y".repeat(64 << 10)];
     type Leave = fn(Client);
     let ways: [(&str, Leave); 3] = [
         ("closes", |client| drop(client)),
@@ -57,29 +53,39 @@ fn a_client_that_leaves_takes_nothing_with_it() {
             assert!(client.rest().is_empty());
         }),
     ];
+    // What it sent behind its wait lies unread; more than the kernel takes at once for one of them.
+    let unread = |key: &str| cmd!["SET", format!("{key}x"), "y".repeat(64 << 10)];
+    let behind: [fn(&str) -> Vec<u8>; 3] = [|_| Vec::new(), |_| cmd!["PING"], unread];
+    let mut waiting = Vec::new();
     for (how, leave) in ways {
-        for behind in [&[][..], &cmd!["PING"], &unread] {
+        for (number, behind) in behind.iter().enumerate() {
+            let key = key_in(cluster.slot_of(0), &format!("queue:{how}:{number}"));
             let mut client = proxy.client();
-            client.send(&[&wait, behind].concat());
-            await_waiting(&cluster, 0, 1);
-            // Old enough that no reply can be on its way.
-            eventually("it has waited for a while", || {
-                let list = cluster.client(0).call(&cmd!["CLIENT", "LIST"]).text();
-                let line = list.lines().find(|line| line.contains(" flags=b ")).unwrap_or("").to_owned();
-                let idle = line.split(' ').find_map(|word| word.strip_prefix("idle="));
-                check(idle.is_some_and(|idle| idle.parse::<u32>().is_ok_and(|idle| idle >= 2)), line.clone())
-            });
-            leave(client);
-            await_waiting(&cluster, 0, 0);
-            await_none_blocked(&proxy);
-            assert_eq!(other.raw(&cmd!["RPUSH", key, "stays"]), b":1\r\n", "{how}");
-            assert_eq!(other.call(&cmd!["LPOP", key]).text(), "stays");
-            assert_eq!(other.raw(&cmd!["EXISTS", format!("{key}x")]), b":0\r\n");
+            client.send(&[cmd!["BLPOP", key, "0"], behind(&key)].concat());
+            waiting.push((how, leave, key, client));
         }
     }
-    for behind in [&[][..], &unread] {
+    await_waiting(&cluster, 0, waiting.len());
+    // Old enough that no reply can be on its way.
+    eventually("all have waited for a while", || {
+        let list = cluster.client(0).call(&cmd!["CLIENT", "LIST"]).text();
+        let blocked: Vec<&str> = list.lines().filter(|line| line.contains(" flags=b ")).collect();
+        let idle =
+            |line: &str| line.split(' ').find_map(|word| word.strip_prefix("idle="))?.parse::<u32>().ok();
+        check(blocked.iter().all(|line| idle(line).is_some_and(|idle| idle >= 2)), blocked.join("\n"))
+    });
+    while let Some((how, leave, key, client)) = waiting.pop() {
+        leave(client);
+        await_waiting(&cluster, 0, waiting.len());
+        assert_eq!(other.raw(&cmd!["RPUSH", key, "stays"]), b":1\r\n", "{how}");
+        assert_eq!(other.call(&cmd!["LPOP", key]).text(), "stays");
+        assert_eq!(other.raw(&cmd!["EXISTS", format!("{key}x")]), b":0\r\n");
+    }
+    await_none_blocked(&proxy);
+    let key = key_in(cluster.slot_of(0), "queue");
+    for behind in [behind[0], behind[2]] {
         let mut client = UnixStream::connect(&path).expect("connect");
-        client.write_all(&[&wait, behind].concat()).expect("write");
+        client.write_all(&[cmd!["BLPOP", key, "0"], behind(&key)].concat()).expect("write");
         await_waiting(&cluster, 0, 1);
         drop(client);
         await_waiting(&cluster, 0, 0);

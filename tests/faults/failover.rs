@@ -209,7 +209,8 @@ fn what_a_frozen_primary_owes_is_settled_when_its_replica_has_taken_over() {
     need_redis!();
     let mut cluster = RedisCluster::start(3, 1);
     // Its silence alone would be noticed later than the deadline of the requests.
-    let proxy = Proxy::start(&shared::seeds(&cluster), &[("node-silence-timeout", "60s")]);
+    let keys = [("node-silence-timeout", "60s"), ("refresh-interval", "1s")];
+    let proxy = Proxy::start(&shared::seeds(&cluster), &keys);
     let key = key_in(cluster.slot_of(0), "k");
     let (mut reader, mut writer) = (proxy.client(), proxy.client());
     for client in [&mut reader, &mut writer] {

@@ -35,7 +35,7 @@ fn sizes(cluster: &RedisCluster) -> Vec<i64> {
 fn a_dead_shard_makes_counts_lists_and_draws_an_error() {
     need_redis!();
     let mut cluster = patient(0);
-    let proxy = Proxy::start(&shared::seeds(&cluster), &[("owner-wait", "1s")]);
+    let proxy = Proxy::start(&shared::seeds(&cluster), &[("owner-wait", "300ms")]);
     let mut client = proxy.client();
     fill(&mut client, &cluster, 5);
     let dead = cluster.nodes[2].addr();
@@ -60,7 +60,7 @@ fn a_dead_shard_makes_counts_lists_and_draws_an_error() {
 fn flush_with_a_dead_shard_flushes_none() {
     need_redis!();
     let mut cluster = patient(0);
-    let proxy = Proxy::start(&shared::seeds(&cluster), &[("owner-wait", "1s")]);
+    let proxy = Proxy::start(&shared::seeds(&cluster), &[("owner-wait", "300ms")]);
     let mut client = proxy.client();
     fill(&mut client, &cluster, 5);
     cluster.nodes[1].kill();

@@ -66,7 +66,7 @@ fn requests_that_wait_for_an_owner_are_bounded_in_number_and_bytes() {
     for (limit, size) in [(("owner-wait-requests", "5"), 1), (("owner-wait-bytes", "1MiB"), 300_000)] {
         let options = &["--cluster-require-full-coverage", "no"][..];
         let mut cluster = RedisCluster::shaped(&Shape { replicas_per: 0, options, ..Shape::default() });
-        let keys = [("owner-wait", "4s"), ("workers", "1"), limit];
+        let keys = [("owner-wait", "2s"), ("workers", "1"), limit];
         let proxy = Proxy::start(&shared::seeds(&cluster), &keys);
         cluster.nodes[2].kill();
         let label = format!("node=\"{}\"", cluster.nodes[2].addr());
@@ -172,7 +172,7 @@ fn max_memory_closes_the_client_that_holds_most_and_recovers_by_itself() {
 #[test]
 fn max_memory_counts_what_waits_and_what_is_collected() {
     let fake = FakeCluster::start(2);
-    let keys = [("max-memory", "64MiB"), ("workers", "1")];
+    let keys = [("max-memory", "64MiB"), ("workers", "1"), ("request-deadline", "5s")];
     let proxy = Proxy::start(fake.addrs(), &keys);
     let gate = Gate::default();
     let held = gate.clone();

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod blackhole;
+mod agreement;
 mod blocking;
 mod busy;
 mod cacher;
@@ -12,6 +13,7 @@ mod lanes;
 mod large;
 mod limits;
 mod monitor;
+mod names;
 mod noscript;
 mod notnow;
 mod order;

@@ -176,7 +176,7 @@ fn a_connection_the_node_closed_while_idle_is_replaced_and_nothing_is_sent_twice
     let fake = FakeCluster::start(1);
     let proxy = Proxy::start(fake.addrs(), &[]);
     let mut client = proxy.client();
-    for n in 0..20 {
+    for n in 0..10 {
         fake.disconnect(0);
         // Until the proxy has seen the end, a write may go into the closed connection: then it says so.
         let reply = client.call(&cmd!["SET", "k", n.to_string()]);

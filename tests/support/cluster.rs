@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::client::Client;
 use super::keys::SLOTS;
 use super::ports::{BUS_OFFSET, own_address};
-use super::server::Server;
+use super::server::{Server, USUAL_TIMEOUT};
 use super::{check, eventually};
 
 /// The cluster: nodes `0..primaries` were created as primaries, the rest as their replicas in turn.
@@ -31,13 +31,7 @@ pub struct Shape<'a> {
 
 impl Default for Shape<'_> {
     fn default() -> Self {
-        Self {
-            primaries: 3,
-            replicas_per: 1,
-            node_timeout: Duration::from_secs(2),
-            options: &[],
-            apart: false,
-        }
+        Self { primaries: 3, replicas_per: 1, node_timeout: USUAL_TIMEOUT, options: &[], apart: false }
     }
 }
 
@@ -270,7 +264,7 @@ impl RedisCluster {
     /// A node more, without slots, that all primaries know.
     #[track_caller]
     pub fn join(&self) -> Server {
-        let node = Server::cluster_node(Duration::from_secs(2), &[]);
+        let node = Server::cluster_node(USUAL_TIMEOUT, &[]);
         let addr = node.addr();
         let id = node.client().call(&cmd!["CLUSTER", "MYID"]).text();
         let bus = (addr.port() + BUS_OFFSET).to_string();

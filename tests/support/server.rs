@@ -1,16 +1,30 @@
 //! One real redis-server process, standalone or cluster node. Owns the process and its folder.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::client::Client;
 use super::ports::{free_node_port, free_port};
 use super::process::{Process, scratch_dir};
 use super::{eventually, within};
+
+/// `cluster-node-timeout` where a test wants no other.
+pub const USUAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Cluster nodes that run before anybody wants them. For two seconds from its start a node says that the cluster
+/// is not ready, whatever it knows: every test with a cluster of its own would wait for that.
+const NODES_AHEAD: usize = 12;
+
+/// Where nodes listen that need no address of their own.
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Options they can be told as well as be started with.
+const TOLD_LATER: [&str; 2] = ["--cluster-require-full-coverage", "--busy-reply-threshold"];
 
 /// True where there is a redis-server to start.
 pub fn redis_present() -> bool {
@@ -38,38 +52,72 @@ impl Server {
     #[track_caller]
     pub fn standalone(options: &[&str]) -> Self {
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
-        Self::start_somewhere(IpAddr::V4(Ipv4Addr::LOCALHOST), &options, free_port)
+        Self::start_somewhere(LOCALHOST, &options, free_port)
     }
 
     /// A cluster node that knows nobody yet.
     #[track_caller]
     pub fn cluster_node(node_timeout: Duration, options: &[&str]) -> Self {
-        Self::cluster_node_at(IpAddr::V4(Ipv4Addr::LOCALHOST), node_timeout, options)
+        let all = cluster_options(node_timeout, options);
+        let pairs: Vec<[&str; 2]> = options.chunks(2).filter_map(|pair| pair.try_into().ok()).collect();
+        if !pairs.iter().all(|[name, _]| TOLD_LATER.contains(name)) {
+            return Self::start_somewhere(LOCALHOST, &all, free_node_port);
+        }
+        let mut node = Self::ahead();
+        let timeout = node_timeout.as_millis().to_string();
+        for [name, value] in [&[["--cluster-node-timeout", &timeout]], &pairs[..]].concat() {
+            node.client().ok(&cmd!["CONFIG", "SET", &name[2..], value]);
+        }
+        node.options = all;
+        node
     }
 
     /// The same at another loopback address.
     #[track_caller]
     pub fn cluster_node_at(ip: IpAddr, node_timeout: Duration, options: &[&str]) -> Self {
-        let timeout = node_timeout.as_millis().to_string();
-        let mut all = vec!["--cluster-enabled", "yes", "--cluster-node-timeout", &timeout];
-        all.extend_from_slice(&["--repl-diskless-sync-delay", "0", "--cluster-config-file", "nodes.conf"]);
-        all.extend_from_slice(options);
-        let all: Vec<String> = all.iter().map(ToString::to_string).collect();
-        Self::start_somewhere(ip, &all, free_node_port)
+        Self::start_somewhere(ip, &cluster_options(node_timeout, options), free_node_port)
+    }
+
+    /// A node that was started ahead, and another for later.
+    #[track_caller]
+    fn ahead() -> Self {
+        static AHEAD: Mutex<VecDeque<Server>> = Mutex::new(VecDeque::new());
+        for _ in 0..10 {
+            let mut nodes = AHEAD.lock().unwrap_or_else(PoisonError::into_inner);
+            while nodes.len() <= NODES_AHEAD {
+                nodes.push_back(Self::launched(
+                    LOCALHOST,
+                    &cluster_options(USUAL_TIMEOUT, &[]),
+                    free_node_port,
+                ));
+            }
+            let oldest = nodes.pop_front();
+            drop(nodes);
+            if let Some(node) = oldest.and_then(Self::once_up) {
+                return node;
+            }
+        }
+        panic!("redis-server did not start on any port");
     }
 
     #[track_caller]
     fn start_somewhere(ip: IpAddr, options: &[String], port: fn() -> u16) -> Self {
         // Somebody else may take the port between the look and the start.
-        for _ in 0..10 {
-            let addr = SocketAddr::new(ip, port());
-            let dir = scratch_dir("redis");
-            let mut process = launch(addr, &dir, options);
-            if wait_up(&mut process, addr, options) {
-                return Self { process, addr, dir, options: options.to_vec() };
-            }
-        }
-        panic!("redis-server did not start on any port");
+        (0..10)
+            .find_map(|_| Self::launched(ip, options, port).once_up())
+            .expect("redis-server did not start on any port")
+    }
+
+    fn launched(ip: IpAddr, options: &[String], port: fn() -> u16) -> Self {
+        let addr = SocketAddr::new(ip, port());
+        let dir = scratch_dir("redis");
+        let process = launch(addr, &dir, options);
+        Self { process, addr, dir, options: options.to_vec() }
+    }
+
+    #[track_caller]
+    fn once_up(mut self) -> Option<Self> {
+        wait_up(&mut self.process, self.addr, &self.options).then_some(self)
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -141,6 +189,14 @@ impl Server {
             "redis-server does not start again at {addr}"
         );
     }
+}
+
+fn cluster_options(node_timeout: Duration, more: &[&str]) -> Vec<String> {
+    let timeout = node_timeout.as_millis().to_string();
+    let mut all = vec!["--cluster-enabled", "yes", "--cluster-node-timeout", &timeout];
+    all.extend_from_slice(&["--repl-diskless-sync-delay", "0", "--cluster-config-file", "nodes.conf"]);
+    all.extend_from_slice(more);
+    all.iter().map(ToString::to_string).collect()
 }
 
 fn password(options: &[String]) -> Option<&String> {

@@ -103,9 +103,8 @@ impl Bench {
     /// Notes a model's finding about `who`.
     pub fn found(&self, who: &str, slot: u16, span: Span, finding: Option<Finding>) {
         let Some(finding) = finding else { return };
-        let excuse = if finding.lost.is_some() { Excuse::Loss } else { Excuse::None };
+        let excuse = finding.lost.map_or(Excuse::None, Excuse::Loss);
         let text = format!("{who}: {}", finding.text);
-        let span = finding.lost.unwrap_or(span);
         self.suspect(Suspicion { kind: finding.kind, slots: Slots::one(slot), span, excuse, text });
     }
 

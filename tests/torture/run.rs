@@ -181,7 +181,7 @@ impl Conductor<'_> {
             let all = Span::new(start.saturating_sub(3_000_000), now);
             let slots = vec![(0, u16::MAX)];
             let broken = Some(all);
-            let window = Window { span: all, slots, lossy: true, two_primaries: false, busy: false, broken };
+            let window = Window { span: all, slots, lost: broken, two_primaries: false, busy: false, broken };
             self.bench.add_window(window);
         }
         let errors = self.bench.errors_within(Span::new(start, now));

@@ -28,7 +28,7 @@ const OPTIONS: &[&str] = &[
     "16mb",
 ];
 /// A cluster that is not whole after this long will not be.
-const SETTLE: Duration = Duration::from_secs(90);
+pub const SETTLE: Duration = Duration::from_secs(90);
 
 /// Pause in the move of a slot, after every two keys.
 const STEP: Duration = Duration::from_millis(10);
@@ -81,12 +81,17 @@ pub struct Site {
 }
 
 impl Site {
-    /// Three primaries with a replica each, and so many instances of slotway with their defaults.
+    /// Three primaries with a replica each, and so many instances of slotway with their defaults, except that clients
+    /// who say READONLY read from replicas.
     pub fn start(timeout: Duration, instances: usize) -> Self {
         let shape = Shape { node_timeout: timeout, options: OPTIONS, ..Shape::default() };
         let RedisCluster { nodes, .. } = RedisCluster::shaped(&shape);
         let seeds: Vec<SocketAddr> = nodes.iter().map(Server::addr).collect();
-        let proxies = (0..instances).map(|_| Proxy::start(&seeds, &[("workers", "2")])).collect();
+        let proxy = |place: usize| {
+            let reads = if place.is_multiple_of(2) { "prefer-replica" } else { "nearest" };
+            Proxy::start(&seeds, &[("workers", "2"), ("read-from-readonly", reads)])
+        };
+        let proxies = (0..instances).map(proxy).collect();
         Self { nodes, proxies, timeout }
     }
 
@@ -175,7 +180,8 @@ impl Site {
         let addr = node.addr();
         let bus = (addr.port() + BUS_OFFSET).to_string();
         let meet = cmd!["CLUSTER", "MEET", addr.ip().to_string(), addr.port().to_string(), bus];
-        self.nodes[0].client().ok(&meet);
+        let member = self.nodes.iter().find(|n| n.addr() != addr).expect("another node");
+        member.client().ok(&meet);
     }
 
     /// Moves one slot with its keys, as `redis-cli` does it: SETSLOT, MIGRATE, SETSLOT.

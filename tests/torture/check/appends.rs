@@ -1,6 +1,6 @@
 //! A string with one writer that only appends numbered pieces: all acknowledged ones stand in it, once, in order.
 
-use super::{Finding, Kind, Micros, Span, Status};
+use super::{Finding, Kind, Micros, Status};
 
 #[derive(Debug, Default)]
 pub struct Appends {
@@ -52,10 +52,9 @@ impl Appends {
         }
         let missing = (0..sent).filter(|n| self.pieces[*n].0 == Status::Acked && !present[*n]);
         let missing: Vec<usize> = missing.collect();
-        if let Some(lost) = Span::around(missing.iter().map(|n| self.pieces[*n].1)) {
-            let text =
-                format!("{} acknowledged pieces are missing, the first is {}", missing.len(), missing[0]);
-            findings.push(Finding::missed(Kind::Lost, lost, text));
+        if let Some(first) = missing.first() {
+            let text = format!("{} acknowledged pieces are missing, the first is {first}", missing.len());
+            findings.push(Finding::missed(Kind::Lost, missing.iter().map(|n| self.pieces[*n].1), text));
         }
         findings
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Finding, Kind, Micros, Span};
+use super::{Finding, Kind, Micros};
 
 #[derive(Debug, Default)]
 pub struct Claims {
@@ -14,13 +14,13 @@ impl Claims {
     pub fn win(&mut self, number: u64, who: &str, now: Micros) -> Option<Finding> {
         let before = self.won.insert(number, (who.to_owned(), now))?;
         let text = format!("{who} and {} both made it {number}", before.0);
-        Some(Finding::missed(Kind::Lost, Span::new(before.1, before.1), text))
+        Some(Finding::missed(Kind::Lost, [before.1], text))
     }
 
     /// Judges the value at the end, when nobody writes any more.
     pub fn read(&self, number: u64) -> Option<Finding> {
-        let missed = self.won.range(number + 1..).map(|(_, (_, at))| *at);
-        let lost = Span::around(missed)?;
-        Some(Finding::missed(Kind::Lost, lost, format!("{number} is behind what was acknowledged")))
+        let missed: Vec<Micros> = self.won.range(number + 1..).map(|(_, (_, at))| *at).collect();
+        let text = format!("{number} is behind what was acknowledged");
+        (!missed.is_empty()).then(|| Finding::missed(Kind::Lost, missed, text))
     }
 }

@@ -1,7 +1,7 @@
 //! A counter with one writer: each acknowledged INCR is one more than the one before, plus at most those whose fate
 //! was left open.
 
-use super::{Finding, Kind, Micros, Span, Status};
+use super::{Finding, Kind, Micros, Status};
 
 #[derive(Debug, Default)]
 pub struct Counter {
@@ -44,9 +44,9 @@ impl Counter {
             let text = format!("{value} where at most {high} were sent");
             return Some(Finding::new(Kind::Twice, text));
         }
-        let missed = self.acked.iter().filter(|(acked, _)| acked + step > value);
-        let lost = (value < low).then(|| Span::around(missed.map(|(_, at)| *at)))??;
-        Some(Finding::missed(Kind::Lost, lost, format!("{value} where at least {low} were acknowledged")))
+        let missed = self.acked.iter().filter(|(acked, _)| acked + step > value).map(|(_, at)| *at);
+        let text = format!("{value} where at least {low} were acknowledged");
+        (value < low).then(|| Finding::missed(Kind::Lost, missed, text))
     }
 
     fn adopt(&mut self, value: u64, now: Micros) {

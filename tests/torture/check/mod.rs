@@ -32,14 +32,6 @@ impl Span {
     pub fn holds(self, other: Span) -> bool {
         self.from <= other.from && other.to <= self.to
     }
-
-    /// The shortest stretch that holds all these moments.
-    pub fn around(moments: impl IntoIterator<Item = Micros>) -> Option<Self> {
-        moments.into_iter().fold(None, |span: Option<Span>, at| {
-            let span = span.unwrap_or(Span::new(at, at));
-            Some(Span::new(span.from.min(at), span.to.max(at)))
-        })
-    }
 }
 
 /// The hash slots something concerns.
@@ -114,9 +106,8 @@ pub enum Kind {
 pub enum Excuse {
     /// Nothing.
     None,
-    /// The writes concerned, acknowledged within `span`, were lost by the cluster itself: it failed over without
-    /// its old primary's help.
-    Loss,
+    /// The cluster itself lost all that was there at these moments: it failed over without its old primary's help.
+    Loss(Vec<Micros>),
     /// The cluster lost one of these: slot, and when it was acknowledged.
     LossOfOne(Vec<(u16, Micros)>),
     /// The node was running a script, and said so as it would to any client.
@@ -133,7 +124,7 @@ pub enum Excuse {
 pub struct Suspicion {
     pub kind: Kind,
     pub slots: Slots,
-    /// For `Excuse::Loss` when the missed writes were acknowledged, else from the request to its reply.
+    /// From the request to its reply.
     pub span: Span,
     pub excuse: Excuse,
     /// Keys and values of the run's own making.
@@ -144,8 +135,9 @@ pub struct Suspicion {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     pub kind: Kind,
-    /// When the missed writes were acknowledged, if only a loss of the cluster's could explain it.
-    pub lost: Option<Span>,
+    /// When each missed write was first known to be there (acknowledged, or shown by a read), if only a loss of the
+    /// cluster's could explain it.
+    pub lost: Option<Vec<Micros>>,
     pub text: String,
 }
 
@@ -154,7 +146,7 @@ impl Finding {
         Self { kind, lost: None, text: text.into() }
     }
 
-    pub fn missed(kind: Kind, lost: Span, text: impl Into<String>) -> Self {
-        Self { kind, lost: Some(lost), text: text.into() }
+    pub fn missed(kind: Kind, lost: impl IntoIterator<Item = Micros>, text: impl Into<String>) -> Self {
+        Self { kind, lost: Some(lost.into_iter().collect()), text: text.into() }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Finding, Kind, Micros, Span, Status};
+use super::{Finding, Kind, Micros, Status};
 
 #[derive(Debug, Default)]
 pub struct Queue {
@@ -42,7 +42,7 @@ impl Queue {
         let before = element.2.replace(now);
         if let Some(before) = before {
             let text = format!("element {number} came out twice");
-            return Some(Finding::missed(Kind::Twice, Span::new(before, before), text));
+            return Some(Finding::missed(Kind::Twice, [before], text));
         }
         (element.0 == Status::No).then(|| {
             Finding::new(Kind::Untrue, format!("element {number} came out, though its push was denied"))
@@ -57,7 +57,7 @@ impl Queue {
         });
         // Each blind pop may have taken one; which of them is unknown.
         let finding = |(number, (_, at, _)): (&u64, &(Status, Micros, Option<Micros>))| {
-            Finding::missed(Kind::Lost, Span::new(*at, *at), format!("element {number} is gone"))
+            Finding::missed(Kind::Lost, [*at], format!("element {number} is gone"))
         };
         missing.skip(self.blind).map(finding).collect()
     }

@@ -8,8 +8,10 @@ use super::{Effect, Roles, Scene};
 use crate::support::client::Client;
 use crate::support::keys::key_in;
 use crate::support::ports::free_node_port;
+use crate::support::{check, within};
 use crate::torture::bench::Bench;
 use crate::torture::check::{Micros, Span};
+use crate::torture::site::SETTLE;
 
 /// How often a success is tried for.
 const POLL: Duration = Duration::from_millis(10);
@@ -58,11 +60,23 @@ pub fn takeover(scene: &mut Scene) -> Effect {
     let shard = scene.pick();
     let replica = shard.replicas[0];
     scene.site.nodes[replica].client().ok(&cmd!["CLUSTER", "FAILOVER", "TAKEOVER"]);
+    // Both acknowledge writes until the old one has heard of it.
+    let lost = demoted(scene, shard.primary);
     let all = scene.site.others(&[]);
     scene.site.wait_promoted(replica, &all);
     let detail = format!("node {replica} for {}", shard.primary);
     let roles = Roles::Instead(shard.primary, replica);
-    Effect { detail, slots: shard.slots, lossy: true, roles, ..Effect::default() }
+    Effect { detail, slots: shard.slots, lost: Some(lost), roles, ..Effect::default() }
+}
+
+/// Waits until a node knows that it is a replica; when that was.
+fn demoted(scene: &Scene, node: usize) -> Micros {
+    let mut client = scene.site.nodes[node].client();
+    within(SETTLE, "the old primary is told", || {
+        let role = client.call(&cmd!["ROLE"]);
+        check(role.items().first().is_some_and(|word| word.text() == "slave"), role)
+    });
+    scene.bench.now()
 }
 
 pub fn kill(scene: &mut Scene) -> Effect {
@@ -80,7 +94,7 @@ pub fn kill(scene: &mut Scene) -> Effect {
     Effect {
         detail: format!("node {primary}"),
         slots: shard.slots,
-        lossy: true,
+        lost: Some(to),
         broken: Some(Span::new(from, to)),
         late,
         roles: Roles::Instead(primary, replica),
@@ -92,6 +106,7 @@ pub fn freeze(scene: &mut Scene) -> Effect {
     let (primary, replica) = (shard.primary, shard.replicas[0]);
     let from = scene.bench.now();
     scene.site.nodes[primary].freeze();
+    let stopped = scene.bench.now();
     let late = lateness(scene, replica, &shard.slots);
     let others = scene.site.others(&[primary]);
     scene.site.wait_promoted(replica, &others);
@@ -102,7 +117,7 @@ pub fn freeze(scene: &mut Scene) -> Effect {
     Effect {
         detail: format!("node {primary}"),
         slots: shard.slots,
-        lossy: true,
+        lost: Some(stopped),
         broken: Some(Span::new(from, to)),
         late,
         roles: Roles::Instead(primary, replica),

@@ -12,12 +12,16 @@ use super::bench::Bench;
 use super::check::verdict::Window;
 use super::check::{Micros, Span};
 use super::keep::Keep;
-use super::site::{Shard, Site};
+use super::site::{SETTLE, Shard, Site};
+use crate::support::client::Client;
+use crate::support::{check, within};
 
 /// A primary's death can reach back a little: what it acknowledged may not have left for its replica.
 const BEFORE: Micros = 1_000_000;
 /// Replies of requests cut off by a fault come at most so long after it; slotway notices a closed connection at once.
 const AFTER: Micros = 1_000_000;
+/// What the old primary acknowledged reaches its client at most so long after it has stopped.
+const IN_FLIGHT: Micros = 500_000;
 
 macro_rules! faults {
     ($($fault:ident, $name:literal, $call:path, $what:literal;)*) => {
@@ -59,6 +63,7 @@ faults! {
     Cut, "cut", nodes::cut, "CLIENT KILL of all connections to a primary";
     Restart, "restart", nodes::restart, "SIGKILL of a primary, started again at once";
     NewAddress, "new-address", nodes::new_address, "a node is killed and comes back with another port";
+    NewId, "new-id", nodes::new_id, "a replica is wiped and comes back as another node: it is forgotten, joins, and copies its primary again";
     RestartAll, "restart-all", nodes::restart_all, "SIGKILL of all nodes, all started again at once";
 }
 
@@ -88,6 +93,27 @@ impl Scene<'_> {
     fn wait(&self, time: Duration) {
         std::thread::sleep(time);
     }
+
+    /// Waits until a node that was a primary is one for all others, too, or knows that it is none any more; when it got
+    /// to know that.
+    fn overruled(&self, node: usize) -> Option<Micros> {
+        within(SETTLE, "a primary or not", || {
+            let mut client = Client::try_connect(self.site.nodes[node].addr()).map_err(|e| e.to_string())?;
+            let mut ask = |frame: &[u8]| match client.try_raw(frame) {
+                Ok(reply) => String::from_utf8_lossy(&reply).into_owned(),
+                Err(error) => error.to_string(),
+            };
+            let (role, info) = (ask(&cmd!["ROLE"]), ask(&cmd!["CLUSTER", "INFO"]));
+            if role.contains("slave") {
+                return Ok(Some(self.bench.now()));
+            }
+            let all = self.site.others(&[]);
+            let known = |by: &usize| {
+                self.site.shards_seen_by(*by).iter().any(|s| s.primary == node && !s.slots.is_empty())
+            };
+            check(info.contains("cluster_state:ok") && all.iter().all(known), role).map(|()| None)
+        })
+    }
 }
 
 /// What a fault did.
@@ -97,7 +123,9 @@ struct Effect {
     detail: String,
     /// Slots of the shards it hit.
     slots: Vec<(u16, u16)>,
-    lossy: bool,
+    /// Until when the old primary acknowledged what the new one may never have got: its death, or that it knows of the
+    /// new one. Everything later only the new primary can have acknowledged.
+    lost: Option<Micros>,
     /// When connections may have broken with requests in flight.
     broken: Option<Span>,
     /// First success through slotway minus first direct success at the new primary.
@@ -140,6 +168,14 @@ impl Roles {
     }
 }
 
+/// When what the cluster may have lost was acknowledged: the fault began at `start`, the old primary acknowledged nothing
+/// from `until` on. No replica is promoted before its primary was silent for a node timeout: whatever that is, the
+/// stretch ends before.
+pub fn loss(start: Micros, until: Micros, node_timeout: Duration) -> Span {
+    let late = IN_FLIGHT.min(node_timeout.as_micros() as Micros / 2);
+    Span::new(start.saturating_sub(BEFORE), until + late)
+}
+
 /// A fault that is over.
 pub struct Injected {
     pub fault: Fault,
@@ -159,7 +195,7 @@ pub fn inject(fault: Fault, mut scene: Scene) -> (Injected, Vec<Shard>) {
     scene.bench.add_window(Window {
         span: Span::new(start.saturating_sub(BEFORE), span.to),
         slots: effect.slots,
-        lossy: effect.lossy,
+        lost: effect.lost.map(|until| loss(start, until, scene.site.timeout())),
         two_primaries: fault == Fault::Takeover,
         busy: fault == Fault::Script,
         broken: effect.broken.map(|b| Span::new(b.from, b.to + AFTER)),

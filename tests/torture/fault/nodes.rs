@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::slots::forget;
 use super::{Effect, Roles, Scene};
 use crate::support::ports::free_node_port;
+use crate::support::{check, within};
 use crate::torture::check::Span;
+use crate::torture::site::SETTLE;
 
 /// How long a replica stays away.
 const AWAY: Duration = Duration::from_secs(3);
@@ -60,11 +63,14 @@ pub fn restart(scene: &mut Scene) -> Effect {
     let shard = scene.pick();
     let from = scene.bench.now();
     let addr = scene.site.nodes[shard.primary].addr();
+    scene.site.nodes[shard.primary].kill();
+    let killed = scene.bench.now();
     scene.site.nodes[shard.primary].restart_at(addr);
     let broken = Some(Span::new(from, scene.bench.now()));
+    let lost = Some(scene.overruled(shard.primary).unwrap_or(killed));
     let roles = Roles::Either(shard.primary, shard.replicas[0]);
     let detail = format!("node {}", shard.primary);
-    Effect { detail, slots: shard.slots, lossy: true, broken, late: None, roles }
+    Effect { detail, slots: shard.slots, lost, broken, late: None, roles }
 }
 
 pub fn new_address(scene: &mut Scene) -> Effect {
@@ -72,26 +78,49 @@ pub fn new_address(scene: &mut Scene) -> Effect {
     let node = if scene.random.bool() { shard.primary } else { shard.replicas[0] };
     let from = scene.bench.now();
     let addr = SocketAddr::new(scene.site.nodes[node].addr().ip(), free_node_port());
+    scene.site.nodes[node].kill();
+    let killed = scene.bench.now();
     scene.site.nodes[node].restart_at(addr);
     let primary = node == shard.primary;
     let broken = primary.then(|| Span::new(from, scene.bench.now()));
+    let lost = primary.then(|| scene.overruled(node).unwrap_or(killed));
     let detail = format!("node {node}, a {}", if primary { "primary" } else { "replica" });
     let roles = Roles::Either(shard.primary, shard.replicas[0]);
-    Effect { detail, slots: shard.slots, lossy: primary, broken, late: None, roles }
+    Effect { detail, slots: shard.slots, lost, broken, late: None, roles }
+}
+
+/// As a pod whose volume is gone.
+pub fn new_id(scene: &mut Scene) -> Effect {
+    let shard = scene.pick();
+    let replica = shard.replicas[0];
+    let (old, primary) = (scene.site.id(replica), scene.site.id(shard.primary));
+    scene.site.nodes[replica].kill();
+    scene.site.nodes[replica].restart_empty();
+    forget(scene, &old);
+    let node = &scene.site.nodes[replica];
+    scene.keep.add(node.folder());
+    scene.site.meet(node);
+    within(SETTLE, "the node copies its primary", || {
+        let reply = node.client().call(&cmd!["CLUSTER", "REPLICATE", primary]);
+        check(!reply.is_error(), reply)
+    });
+    Effect { detail: format!("node {replica}"), slots: shard.slots, ..Effect::default() }
 }
 
 pub fn restart_all(scene: &mut Scene) -> Effect {
     let from = scene.bench.now();
     scene.site.nodes.iter_mut().for_each(|node| node.kill());
+    let killed = scene.bench.now();
     for node in &mut scene.site.nodes {
         let addr = node.addr();
         node.restart_at(addr);
     }
     let broken = Some(Span::new(from, scene.bench.now()));
+    let overruled = scene.shards.iter().filter_map(|shard| scene.overruled(shard.primary)).max();
     Effect {
         detail: "all nodes".into(),
         slots: vec![ALL],
-        lossy: true,
+        lost: Some(overruled.unwrap_or(killed)),
         broken,
         late: None,
         roles: Roles::Any,

@@ -85,7 +85,7 @@ pub fn add_remove(scene: &mut Scene) -> Effect {
 }
 
 /// CLUSTER FORGET everywhere; gossip can bring a node back until all have forgotten it.
-fn forget(scene: &Scene, id: &str) {
+pub fn forget(scene: &Scene, id: &str) {
     within(Duration::from_secs(30), "the node is forgotten", || {
         let knows = |n: usize| rows(&mut scene.site.nodes[n].client()).iter().any(|r| r.id == id);
         let left: Vec<usize> = scene.site.others(&[]).into_iter().filter(|n| knows(*n)).collect();

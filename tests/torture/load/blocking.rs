@@ -73,7 +73,7 @@ impl Group for Queues {
                 }
             }
             let slots = Slots::one(slot(list.key.as_bytes()));
-            let lost = |at| windows.iter().any(|w| slots.meets(&w.slots) && w.may_lose(Span::new(at, at)));
+            let lost = |at| windows.iter().any(|w| w.may_lose(&slots, at));
             for finding in lock(&list.queue).emptied(lost) {
                 bench.found(&list.key, slot(list.key.as_bytes()), Span::new(0, bench.now()), Some(finding));
             }

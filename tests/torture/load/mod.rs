@@ -6,6 +6,7 @@ pub mod cached;
 pub mod counters;
 pub mod mixed;
 pub mod registers;
+pub mod replicas;
 pub mod scans;
 pub mod scripts;
 pub mod subscribers;
@@ -45,6 +46,7 @@ pub fn all() -> Vec<Box<dyn Group>> {
         Box::new(scripts::Scripts::default()),
         Box::new(cached::Cached),
         Box::new(scans::Scans),
+        Box::new(replicas::Replicas::default()),
     ]
 }
 
@@ -79,4 +81,17 @@ pub fn text(value: &Value) -> Result<Option<String>, ()> {
         Value::NullBulk | Value::Null => Ok(None),
         _ => Err(()),
     }
+}
+
+/// The value of write `number` to a key.
+pub fn numbered(key: &str, number: usize, padding: usize) -> String {
+    format!("{key}|{number}|{}", "x".repeat(padding))
+}
+
+/// The number in a value of `numbered`, `None` for nil; `Err` for anything else.
+pub fn number_in(key: &str, value: &Value) -> Result<Option<usize>, ()> {
+    let Some(shown) = text(value)? else { return Ok(None) };
+    let mut parts = shown.split('|');
+    let (name, number) = (parts.next(), parts.next().and_then(|n| n.parse().ok()));
+    if name == Some(key) { number.map(Some).ok_or(()) } else { Err(()) }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Mutex;
 
-use super::{Group, PAUSE, key, text};
+use super::{Group, PAUSE, key, number_in, numbered};
 use crate::support::keys::slot;
 use crate::support::resp::{Value, frame};
 use crate::torture::bench::{Bench, lock};
@@ -17,6 +17,11 @@ const READERS: usize = 2;
 const KEYS: usize = 24;
 /// Makes values long enough to be split over reads now and then.
 const PADDING: usize = 60;
+/// As much as `dedicated-request-bytes`: such a request goes over a connection of its own.
+const LARGE: usize = 1 << 20;
+/// One of so many turns writes a large value, one of so many asks for the replicas.
+const LARGE_TURNS: u32 = 400;
+const WAIT_TURNS: u32 = 20;
 
 struct Key {
     name: String,
@@ -80,7 +85,7 @@ impl Registers {
 }
 
 fn value(key: &Key, number: usize) -> String {
-    format!("{}|{number}|{}", key.name, "x".repeat(PADDING))
+    numbered(&key.name, number, PADDING)
 }
 
 fn get(key: &Key) -> Ask {
@@ -113,15 +118,8 @@ fn each(bench: &Bench, conn: &Conn, keys: &[&Key], got: &Got, after: impl Fn(usi
 
 /// Judges what a read of one key showed.
 fn seen(bench: &Bench, conn: &Conn, key: &Key, value: &Value, span: Span, after: Option<usize>) {
-    let Ok(shown) = text(value) else { return conn.misfit("GET", &key.name, value, span) };
-    let number = match shown.as_deref().map(|t| t.split('|').collect::<Vec<_>>()) {
-        None => None,
-        Some(parts) => match (parts.first() == Some(&key.name.as_str()), parts.get(1).map(|n| n.parse())) {
-            (true, Some(Ok(number))) => Some(number),
-            _ => return conn.misfit("GET", &key.name, value, span),
-        },
-    };
-    let finding = lock(&key.register).read(&Read { seen: number, span, after });
+    let Ok(seen) = number_in(&key.name, value) else { return conn.misfit("GET", &key.name, value, span) };
+    let finding = lock(&key.register).read(&Read { seen, span, after });
     bench.found(&format!("{}: {}", conn.name(), key.name), slot(key.name.as_bytes()), span, finding);
 }
 
@@ -133,8 +131,14 @@ struct Writer<'a, 'b> {
 
 impl<'a> Writer<'a, '_> {
     fn turn(&mut self, random: &mut fastrand::Rng) {
+        if random.u32(..LARGE_TURNS) == 0 {
+            return self.set_and_get(random, LARGE);
+        }
+        if random.u32(..WAIT_TURNS) == 0 {
+            return self.set_and_wait(random);
+        }
         match random.u8(..5) {
-            0 => self.set_and_get(random),
+            0 => self.set_and_get(random, PADDING),
             1 => {
                 // Over all shards; its parts take effect one by one.
                 let keys = self.some(random, 4);
@@ -181,17 +185,18 @@ impl<'a> Writer<'a, '_> {
         }
     }
 
-    /// SET and GET of one key in turn, in one pipeline: each GET shows the SET before it.
-    fn set_and_get(&mut self, random: &mut fastrand::Rng) {
+    /// SET and GET of one key in turn, in one pipeline: each GET shows the SET before it. The first value is padded.
+    fn set_and_get(&mut self, random: &mut fastrand::Rng, padding: usize) {
         let keys = self.keys;
         let key = &keys[random.usize(..KEYS)];
         let numbers: Vec<usize> = (0..random.usize(1..=6)).map(|_| Self::begin(key, false)).collect();
-        let set = |n: &usize| Ask::key(cmd!["SET", key.name, value(key, *n)], &key.name);
+        let value = |n: usize| numbered(&key.name, n, if n == numbers[0] { padding } else { PADDING });
+        let set = |n: &usize| Ask::key(cmd!["SET", key.name, value(*n)], &key.name);
         let asks: Vec<Ask> = numbers.iter().flat_map(|n| [set(n), get(key)]).collect();
-        for (pair, number) in self.conn.batch(&asks).chunks(2).zip(numbers) {
+        for (pair, &number) in self.conn.batch(&asks).chunks(2).zip(&numbers) {
             let [set, get] = pair else { continue };
             self.expect_ok("SET", key, set);
-            self.end(key, number, set, Some(value(key, number)));
+            self.end(key, number, set, Some(value(number)));
             if let Ok(value) = &get.reply {
                 seen(self.bench, self.conn, key, value, get.span, Some(number));
             }
@@ -208,6 +213,29 @@ impl<'a> Writer<'a, '_> {
         for ((key, number), got) in keys.iter().zip(numbers).zip(&all) {
             self.expect_ok("SET", key, got);
             self.end(key, number, got, Some(value(key, number)));
+        }
+    }
+
+    /// SETs with WAIT behind them: what a replica has no failover loses.
+    fn set_and_wait(&mut self, random: &mut fastrand::Rng) {
+        let keys = self.some(random, 3);
+        let numbers: Vec<usize> = keys.iter().map(|k| Self::begin(k, false)).collect();
+        let set = |(key, n): (&&Key, &usize)| Ask::key(cmd!["SET", key.name, value(key, *n)], &key.name);
+        let mut asks: Vec<Ask> = keys.iter().zip(&numbers).map(set).collect();
+        asks.push(Ask::everywhere(cmd!["WAIT", "1", "300"]));
+        let all = self.conn.batch(&asks);
+        for ((key, number), got) in keys.iter().zip(&numbers).zip(&all) {
+            self.expect_ok("SET", key, got);
+            self.end(key, *number, got, Some(value(key, *number)));
+        }
+        let Some((waited, sets)) = all.split_last() else { return };
+        match &waited.reply {
+            Ok(Value::Int(0)) | Err(_) => {}
+            Ok(Value::Int(count)) if *count > 0 => {
+                let done = keys.iter().zip(&numbers).zip(sets).filter(|(_, got)| got.reply.is_ok());
+                done.for_each(|((key, number), _)| lock(&key.register).copied(*number));
+            }
+            Ok(other) => self.conn.misfit("WAIT", &keys[0].name, other, waited.span),
         }
     }
 

@@ -10,10 +10,10 @@ use crate::torture::run::{Plan, run};
 fn one_fault_of_each_kind_under_all_kinds_of_load() {
     need_redis!();
     let _one_at_a_time = heavy();
-    use Fault::{Cut, Failover, FreezePrimary, KillPrimary, KillReplica, Reshard, Script};
+    use Fault::{Cut, Failover, FreezePrimary, KillPrimary, KillReplica, NewId, Reshard, Script};
     let plan = Plan {
         seed: 4,
-        faults: vec![Failover, Reshard, Cut, KillReplica, Script, KillPrimary, FreezePrimary],
+        faults: vec![Failover, Reshard, Cut, KillReplica, NewId, Script, KillPrimary, FreezePrimary],
         time: None,
         node_timeout: Duration::from_secs(2),
         quiet: Duration::from_millis(300),

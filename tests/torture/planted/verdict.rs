@@ -1,8 +1,10 @@
 //! Excuses: only the right fault, at the right time, for the right shard.
 
+use std::time::Duration;
+
 use crate::torture::check::verdict::{Window, judge};
 use crate::torture::check::{Excuse, Kind, Slots, Span, Suspicion};
-use crate::torture::fault::Roles;
+use crate::torture::fault::{Roles, loss};
 use crate::torture::site::Shard;
 
 fn suspicion(kind: Kind, slot: u16, span: (u64, u64), excuse: Excuse) -> Suspicion {
@@ -10,16 +12,18 @@ fn suspicion(kind: Kind, slot: u16, span: (u64, u64), excuse: Excuse) -> Suspici
     Suspicion { kind, slots: Slots::one(slot), span: Span::new(span.0, span.1), excuse, text }
 }
 
-/// Hits slots 0 to 99 from 100 to 200; requests in flight until 150 may have been cut off.
+/// Hits slots 0 to 99 from 100 to 200; requests in flight until 150 may have been cut off. The old primary acknowledged
+/// nothing after 120.
 fn kill() -> Window {
     let broken = Some(Span::new(110, 150));
     let span = Span::new(100, 200);
-    Window { span, slots: vec![(0, 99)], lossy: true, two_primaries: false, busy: false, broken }
+    let lost = Some(Span::new(90, 120));
+    Window { span, slots: vec![(0, 99)], lost, two_primaries: false, busy: false, broken }
 }
 
 /// The same, but a fault that nobody may notice.
 fn failover() -> Window {
-    Window { lossy: false, broken: None, ..kill() }
+    Window { lost: None, broken: None, ..kill() }
 }
 
 fn is_violation(suspicion: Suspicion, window: Window) -> bool {
@@ -28,20 +32,43 @@ fn is_violation(suspicion: Suspicion, window: Window) -> bool {
 
 #[test]
 fn a_loss_needs_a_failover_without_help_at_the_moment_of_the_write() {
-    let lost = |slot, span| suspicion(Kind::Lost, slot, span, Excuse::Loss);
-    assert!(!is_violation(lost(5, (120, 130)), kill()));
-    assert!(is_violation(lost(5, (120, 130)), failover()), "a planned failover loses nothing");
-    assert!(is_violation(lost(500, (120, 130)), kill()), "another shard");
-    assert!(is_violation(lost(5, (90, 130)), kill()), "a write from before");
-    assert!(is_violation(lost(5, (190, 210)), kill()), "a write from after");
+    let lost = |slot, all: &[u64]| suspicion(Kind::Lost, slot, (300, 310), Excuse::Loss(all.to_vec()));
+    assert!(!is_violation(lost(5, &[95, 120]), kill()));
+    assert!(is_violation(lost(5, &[110]), failover()), "a planned failover loses nothing");
+    assert!(is_violation(lost(500, &[110]), kill()), "another shard");
+    assert!(is_violation(lost(5, &[89, 110]), kill()), "a write from before");
+    assert!(is_violation(lost(5, &[110, 121]), kill()), "a write only the new primary can have acknowledged");
+    assert!(is_violation(lost(5, &[210]), kill()), "a write from after");
+}
+
+#[test]
+fn what_two_faults_lost_is_explained_by_both_together() {
+    let later = || {
+        let moved = |span: Span| Span::new(span.from + 1000, span.to + 1000);
+        Window { span: moved(kill().span), lost: kill().lost.map(moved), ..kill() }
+    };
+    let lost = |all: &[u64]| [suspicion(Kind::Lost, 5, (1300, 1310), Excuse::Loss(all.to_vec()))];
+    assert!(judge(&lost(&[110, 1110]), &[kill(), later()]).is_empty());
+    assert!(!judge(&lost(&[110, 600, 1110]), &[kill(), later()]).is_empty(), "one between them");
+}
+
+#[test]
+fn no_loss_is_explained_once_a_replica_can_have_been_promoted() {
+    for timeout in [Duration::from_millis(200), Duration::from_secs(2), Duration::from_secs(15)] {
+        let (stopped, promoted) = (5_000_000, 5_000_000 + timeout.as_micros() as u64);
+        let span = loss(4_900_000, stopped, timeout);
+        assert!(span.holds(Span::new(stopped - 1_000_000, stopped)), "{timeout:?}: {span:?}");
+        assert!(span.to < promoted, "{timeout:?}: {span:?}");
+    }
 }
 
 #[test]
 fn one_of_several_losses_is_enough_for_a_count() {
     let count = |all: &[(u16, u64)]| suspicion(Kind::Stale, 5, (300, 310), Excuse::LossOfOne(all.to_vec()));
-    assert!(!is_violation(count(&[(500, 120), (5, 130)]), kill()));
-    assert!(is_violation(count(&[(500, 120), (5, 90)]), kill()));
-    assert!(is_violation(count(&[(5, 130)]), failover()));
+    assert!(!is_violation(count(&[(500, 110), (5, 115)]), kill()));
+    assert!(is_violation(count(&[(500, 110), (5, 80)]), kill()));
+    assert!(is_violation(count(&[(500, 110), (5, 130)]), kill()), "acknowledged by the new primary");
+    assert!(is_violation(count(&[(5, 115)]), failover()));
 }
 
 #[test]
