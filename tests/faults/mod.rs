@@ -1,8 +1,8 @@
 //! Promises about what happens when something moves, breaks or misbehaves.
 
 mod addresses;
-mod blackhole;
 mod agreement;
+mod blackhole;
 mod blocking;
 mod busy;
 mod cacher;
