@@ -112,6 +112,11 @@ pub(crate) struct AgreedShard {
 // === impl Agreed ===
 
 impl Agreed {
+    /// True when most views flag the node of that cluster id `fail`.
+    pub(crate) fn has_failed(&self, id: &str) -> bool {
+        self.nodes.get(id).is_some_and(|node| node.ignored == Some(Ignored::Fail))
+    }
+
     /// Owner of a slot, whether or not it may get traffic.
     pub(crate) fn owner(&self, slot: usize) -> Option<(&str, u64)> {
         let (index, epoch) = (*self.slots.get(slot)?)?;

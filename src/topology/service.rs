@@ -337,8 +337,8 @@ impl TopologyTask {
             self.refused(format!("{covered} of {SLOTS} slots have a reachable owner"));
         }
         self.shared.version.store(agreed.server.redis_version.clone().map(Arc::new));
-        self.agreed = Some(Rc::new(agreed));
-        if self.watched.fit(wanted) {
+        let agreed = self.agreed.insert(Rc::new(agreed));
+        if self.watched.fit(wanted, agreed) {
             self.shared.bump();
         }
         if changed { RefreshResult::Changed } else { RefreshResult::Same }

@@ -93,7 +93,7 @@ impl WatchList {
 
     /// Starts and ends control connections so that they fit the table. A node that another cluster id
     /// is expected at now is connected anew. True when a node went up or down by that.
-    pub(crate) fn fit(&mut self, wanted: HashMap<NodeId, Wanted>) -> bool {
+    pub(crate) fn fit(&mut self, wanted: HashMap<NodeId, Wanted>, agreed: &Agreed) -> bool {
         let mut changed = false;
         self.replicas.fit(wanted.values().map(|want| Member {
             node: want.node.clone(),
@@ -106,9 +106,12 @@ impl WatchList {
         let now = Instant::now();
         for (id, watched) in self.nodes.extract_if(|id, watched| !stays(id, watched)) {
             // One that answers is, to whoever still dials it, a node like any other. For one that does not, what
-            // is owed there must not wait.
-            changed |= watched.node.set_up(!watched.health.is_suspect());
-            if !watched.health.is_suspect() {
+            // is owed there must not wait; nor must a node that the cluster has replaced say OK to a write when it
+            // wakes up, before it hears that it is no primary.
+            let failed = agreed.has_failed(&watched.cluster_id);
+            let is_well = !failed && !watched.health.is_suspect();
+            changed |= watched.node.set_up(is_well);
+            if is_well {
                 watched.control.nudge();
                 self.left.insert(id, (watched, now));
             }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use crate::support::client::words;
 use crate::support::keys::key_in;
-use crate::support::node::{Answer, FakeCluster, Seen};
+use crate::support::node::{Answer, FakeCluster, Gate, Seen};
 use crate::support::proxy::Proxy;
 use crate::support::resp::{Value, bulk};
+use crate::support::{check, eventually};
 
 const LOST: &str = "ERR slotway: connection to the node was lost; the request may have been executed";
 
@@ -185,4 +186,30 @@ fn a_connection_the_node_closed_while_idle_is_replaced_and_nothing_is_sent_twice
         let times = fake.seen_named("SET").iter().filter(|s| s.arg(2) == n.to_string()).count();
         assert!(times <= 1, "SET {n} arrived {times} times");
     }
+}
+
+/// A primary that stood still is replaced. When it goes on it says OK before it hears of that, to writes that nobody
+/// will see.
+#[test]
+fn a_node_the_cluster_has_replaced_acknowledges_nothing() {
+    let (fake, gate) = (FakeCluster::start(3), Gate::default());
+    let hold = gate.clone();
+    fake.script(move |seen| match (seen.name().as_str(), seen.node) {
+        ("SET", 0) => Answer::Hold(hold.clone(), b"+OK\r\n".to_vec()),
+        _ => Answer::Standard,
+    });
+    let proxy = Proxy::start(fake.addrs(), &[]);
+    let (mut client, key) = (proxy.client(), key_in(5, "k"));
+    client.send(&cmd!["SET", key, "v"]);
+    eventually("it is at the node", || check(fake.seen_named("SET").len() == 1, fake.seen()));
+    fake.change_map(|map| {
+        map.data(0).failed = true;
+        map.assign(5, 1);
+    });
+    fake.disconnect(2);
+    let told = client.value();
+    assert!(told.is_error() && told.error().contains("may have been executed"), "{told:?}");
+    gate.open();
+    client.ok(&cmd!["SET", key, "v"]);
+    assert_eq!(fake.seen_named("SET").iter().map(|seen| seen.node).collect::<Vec<_>>(), [0, 1]);
 }

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::client::words;
+use crate::support::client::{Client, words};
 use crate::support::hosts::Hosts;
 use crate::support::load::Load;
 use crate::support::proxy::{Proxy, Setup};
@@ -163,27 +163,39 @@ fn a_demoted_server_gets_nothing_until_it_is_a_primary_again() {
     assert!(!other.value().is_error());
 }
 
+/// Waits until a read of `k` gets no answer: a worker takes a table over a moment after it is shown. The client is
+/// still owed one.
+#[track_caller]
+pub(super) fn held_read(proxy: &Proxy) -> Client {
+    eventually("a read waits", || {
+        let mut client = proxy.client();
+        client.patience(Duration::from_millis(500));
+        client.send(&words("GET k"));
+        match client.try_reply() {
+            Ok(reply) => Err(reply),
+            Err(_) => {
+                client.patience(Duration::from_secs(40));
+                Ok(client)
+            }
+        }
+    })
+}
+
 #[test]
 fn a_demoted_server_is_noticed_without_a_write() {
     need_redis!();
     let server = Server::standalone(&[]);
     let keys = [("refresh-interval", "300s"), ("probe-interval", "500ms"), ("workers", "1")];
     let proxy = proxy(&server, &keys);
-    let mut client = proxy.client();
-    client.patience(Duration::from_secs(40));
-    client.ok(&words("SET k v"));
+    proxy.client().ok(&words("SET k v"));
     server.client().ok(&words("REPLICAOF 127.0.0.1 1"));
     eventually("its slots have no owner", || {
         let topology = proxy.admin("/topology").1;
         check(topology.contains("\"slots_covered\": 0,"), topology)
     });
-    server.client().ok(&words("CONFIG RESETSTAT"));
-    client.send(&words("GET k"));
-    proxy.wait_metric("slotway_topology_refreshes_total", &["role"], |count| count >= 1.0);
-    let stats = server.client().call(&words("INFO commandstats")).text();
-    assert!(!stats.contains("cmdstat_get:"), "{stats}");
+    let mut held = held_read(&proxy);
     server.client().ok(&words("REPLICAOF NO ONE"));
-    assert_eq!(client.value().text(), "v");
+    assert_eq!(held.value().text(), "v");
 }
 
 #[test]

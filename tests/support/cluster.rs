@@ -163,9 +163,13 @@ impl RedisCluster {
         for index in 0..self.nodes.len() {
             eventually("the cluster is complete", || {
                 let mut client = self.client(index);
-                let info = client.call(&cmd!["CLUSTER", "INFO"]).text();
-                let nodes = client.call(&cmd!["CLUSTER", "NODES"]).text();
-                let replication = client.call(&cmd!["INFO", "replication"]).text();
+                // One that loads its data set says so instead.
+                let mut ask = |request: Vec<u8>| match client.call(&request) {
+                    said if said.is_error() => Err(said.error().to_owned()),
+                    said => Ok(said.text()),
+                };
+                let (info, nodes) = (ask(cmd!["CLUSTER", "INFO"])?, ask(cmd!["CLUSTER", "NODES"])?);
+                let replication = ask(cmd!["INFO", "replication"])?;
                 let synced =
                     replication.contains("role:master") || replication.contains("master_link_status:up");
                 let good = info.contains("cluster_state:ok")

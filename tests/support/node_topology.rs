@@ -30,6 +30,8 @@ pub struct Data {
     pub cut: bool,
     /// It loads its data set.
     pub loading: bool,
+    /// The other nodes flag it `fail`.
+    pub failed: bool,
     /// `availability_zone`.
     pub zone: &'static str,
     /// Slots that are on their way elsewhere, as CLUSTER NODES says it: ` [5->-id]`.
@@ -135,7 +137,8 @@ impl Map {
             let of = self.data[node].replica_of;
             let (role, primary) = of.map_or(("master", "-".to_owned()), |of| ("slave", id(of)));
             let myself_flag = if node == myself { "myself," } else { "" };
-            let (flags, epoch) = (format!("{myself_flag}{role}"), self.epochs[node]);
+            let fail = if self.data[node].failed && node != myself { ",fail" } else { "" };
+            let (flags, epoch) = (format!("{myself_flag}{role}{fail}"), self.epochs[node]);
             let bus = port.parse::<u32>().unwrap_or(0) + 10000;
             let mut row = format!("{} {host}:{port}@{bus} {flags} {primary} 0 0 {epoch} connected", id(node));
             for (first, last, _) in self.ranges.iter().filter(|r| r.2 == node) {

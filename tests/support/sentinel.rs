@@ -129,9 +129,10 @@ impl Watched {
     #[track_caller]
     pub fn wait_replica(&self, index: usize) {
         within(Duration::from_secs(60), "the old primary is a replica", || {
-            // A sentinel that makes it a replica closes all its connections, this one with them.
+            // The sentinel that tells it so cuts the connections of its clients.
             let info = self.servers[index].client().try_raw(&words("INFO replication"));
-            let info = String::from_utf8_lossy(&info.map_err(|error| error.to_string())?).into_owned();
+            let info =
+                info.map_or_else(|error| error.to_string(), |info| String::from_utf8_lossy(&info).into());
             check(info.contains("role:slave") && info.contains("master_link_status:up"), info)
         });
     }

@@ -28,7 +28,8 @@ fn a_dead_primary_is_ejected_and_its_successor_found_fast() {
         assert_eq!(service.topology.table().covered(), 16384);
         let quiet = service.refreshes();
         sleep(Duration::from_millis(500)).await;
-        assert!(service.refreshes() <= quiet + 1, "back to the timer");
+        // What is urgent would be looked at four times.
+        assert!(service.refreshes() <= quiet + 2, "back to the timer");
     });
 }
 
