@@ -177,7 +177,7 @@ impl RedisCluster {
                     && !nodes.contains("handshake")
                     && self.roles_known(&nodes)
                     && synced;
-                check(good, (info, nodes, replication))
+                check(good, format!("{info}\n{nodes}\n{replication}"))
             });
         }
     }
