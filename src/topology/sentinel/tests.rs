@@ -36,6 +36,7 @@ fn answers() -> Vec<OwnedFrame> {
             &replica("10.0.0.3", "s_down,slave,disconnected", "ok"),
             &replica("10.0.0.4", "slave", "err"),
             &replica("10.0.0.1", "slave", "ok"),
+            &replica("10.0.0.5", "slave,disconnected", "ok"),
             &["ip", "", "port", "1"],
         ]),
         rows(&[&["name", "y", "ip", "10.0.1.2", "port", "26379"], &["ip", "10.0.1.3", "port", "0"]]),
@@ -48,7 +49,8 @@ fn a_word_out_of_its_answers() {
     let word = parse(&addr("10.0.1.1:26379"), "mymaster", &answers()).unwrap();
     assert_eq!((word.primary.to_string().as_str(), word.epoch, word.id.as_str()), (A, 7, "0123"));
     let replicas: Vec<_> = word.replicas.iter().map(|r| (r.addr.to_string(), r.ignored)).collect();
-    let expected = [(B, None), (C, Some(Ignored::Fail)), ("10.0.0.4:6379", Some(Ignored::Unhealthy))];
+    let ill = Some(Ignored::Unhealthy);
+    let expected = [(B, None), (C, Some(Ignored::Fail)), ("10.0.0.4:6379", ill), ("10.0.0.5:6379", ill)];
     assert_eq!(replicas, expected.map(|(addr, ignored)| (addr.to_owned(), ignored)));
     assert_eq!(word.sentinels, [addr("10.0.1.2:26379")]);
     let mut failing_over = answers();

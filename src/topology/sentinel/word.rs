@@ -101,11 +101,13 @@ fn listed(row: &HashMap<&str, &str>) -> Option<Listed> {
     let flags = row.get("flags").copied().unwrap_or("slave");
     let has = |flag: &str| flags.split(',').any(|other| other == flag);
     let link = row.get("master-link-status").copied().unwrap_or("ok");
-    let ignored = if has("s_down") || has("o_down") || has("disconnected") {
+    let ignored = if has("s_down") || has("o_down") {
         Some(Ignored::Fail)
     } else {
-        // During a failover the old primary, which is still listed as the one there is.
-        (link != "ok" || has("master")).then_some(Ignored::Unhealthy)
+        // During a failover the old primary, which is still listed as the one there is; and behind it: the sentinel has
+        // not connected to it anew, and does not know how it is.
+        let unknown = has("disconnected") || has("master");
+        (link != "ok" || unknown).then_some(Ignored::Unhealthy)
     };
     Some(Listed { addr: row_addr(row)?, flags: flags.to_owned(), ignored })
 }
