@@ -59,11 +59,11 @@ impl Wave {
     fn take(&mut self, operation: &Operation, node: NodeId, answer: Result<Vec<Bytes>, CallError>) {
         match answer {
             Ok(frames) => match operation.heard(node, frames) {
-                Some(heard) => match error_text(&heard.reply).filter(|error| is_passing(error)) {
+                Ok(heard) => match error_text(&heard.reply).filter(|error| is_passing(error)) {
                     Some(error) => self.waits.push((node, error)),
                     None => self.done.push(heard),
                 },
-                None => self.lost.push((node, CallError::Lost)),
+                Err(_) => self.lost.push((node, CallError::Lost)),
             },
             Err(error @ (CallError::Unsent | CallError::NoNode)) => {
                 self.waits.push((node, ProxyError::from(error).text().to_owned()));
@@ -93,10 +93,14 @@ impl Operation {
         OwnWord::of_role(reply).map(|word| OwnWord { id, ..word })
     }
 
-    /// The reply and the own word behind it; `None` if the word is none.
-    fn heard(&self, node: NodeId, mut frames: Vec<Bytes>) -> Option<Heard> {
-        let word = self.own_word(node, &frames.pop()?)?;
-        Some(Heard { node, reply: frames.pop().unwrap_or_default(), word })
+    /// The reply and the own word behind it.
+    fn heard(&self, node: NodeId, mut frames: Vec<Bytes>) -> Result<Heard, Trouble> {
+        let said = frames.pop().unwrap_or_default();
+        if let Some(word) = self.own_word(node, &said) {
+            return Ok(Heard { node, reply: frames.pop().unwrap_or_default(), word });
+        }
+        // A node that runs a script too long answers nothing else to anybody.
+        Err(refusal(&said).unwrap_or(Trouble::Final(ProxyError::BadReply.into())))
     }
 
     /// Asks every node that has keys; `request` may be empty. Tried anew as a whole, for `owner-wait` at most,
@@ -131,8 +135,7 @@ impl Operation {
             for (node, answer) in self.push_each(&open, &push, frames).await {
                 match answer {
                     Ok(frames) => {
-                        let heard =
-                            self.heard(node, frames).ok_or(Trouble::Final(ProxyError::BadReply.into()))?;
+                        let heard = self.heard(node, frames)?;
                         tally.done.push(node);
                         all.push(heard);
                     }

@@ -13,7 +13,7 @@ use super::explode::explode;
 use crate::backend::lane::Lane;
 use crate::backend::ticket::{Aim, Cause, Claim, Errand, NO_SLOT, Parcel};
 use crate::error::ProxyError;
-use crate::telemetry::{CommandClass, ReadRole, RedirectKind};
+use crate::telemetry::{CommandClass, ReadRole, RedirectKind, clock_ms};
 use crate::topology::node::{NodeAddr, NodeId};
 use crate::topology::{Event, Trigger, Unable};
 use crate::worker::WorkerContext;
@@ -118,6 +118,9 @@ pub fn follow(
         }
         Redirect::Unable(why) => {
             worker.counters.redirect(RedirectKind::ClusterDown);
+            if !is_script {
+                lane.node.note_unable(why, clock_ms());
+            }
             // A node that recovers between its answer and the fresh view is not to be called a liar.
             let known = !is_script || worker.topology.bore_out_lately(why, lane.key.node, errand.slot);
             let aim = if known {

@@ -1,6 +1,6 @@
 //! The order rule after a redirect. A redirected request is held until every request of this
 //! session for its slot that is already at a node has been answered; then the held ones are sent again
-//! in order. If meanwhile a later one that shares a key was executed, sending the earlier one now would
+//! in order, of each slot one after the other. If meanwhile a later one that shares a key was executed, sending the earlier one now would
 //! swap them: it is answered with an error instead. While anything is held or under way again, no new
 //! request of this client is taken: it is the rare case, and the simplest rule that can't be wrong.
 
@@ -56,8 +56,9 @@ impl Order {
 enum Course {
     /// Nothing so far.
     Free,
-    /// One before them goes to this aim: they may go there, too.
-    Goes(Aim),
+    /// One before them goes there. A node may become ready for them, or the slot's owner, in the middle of several: it
+    /// would refuse the first and execute the next. So only parts of the same request go with it, and reads with reads.
+    Goes { aim: Aim, seq: u32, reads: bool },
     /// They stay.
     Blocked,
 }
@@ -112,8 +113,7 @@ impl SessionInner {
     }
 
     /// Takes out what may go on at `now`, in order, and says when to look again if only time is in the
-    /// way. Of one slot only requests with the same aim go together: on two connections they could
-    /// overtake each other.
+    /// way. What of one slot goes together has the same aim: on two connections they could overtake each other.
     fn take_ready(&mut self, now: u64) -> (Vec<Held>, Option<u64>) {
         let (mut ready, mut later) = (Vec::new(), None);
         let Some(order) = &mut self.order else { return (ready, later) };
@@ -130,12 +130,15 @@ impl SessionInner {
         // Without keys it may touch what a read at a replica is about.
         let of_any_slot = is_any_at_node && self.reads.as_ref().is_some_and(|reads| reads.is_away(NO_SLOT));
         for held in std::mem::take(&mut order.held) {
-            let (slot, aim) = (held.parcel.errand.slot, &held.parcel.aim);
+            let (errand, aim) = (&held.parcel.errand, &held.parcel.aim);
+            let slot = errand.slot;
             let course = courses.get(&slot).filter(|_| slot != NO_SLOT).unwrap_or(&Course::Free);
             let blocked = match course {
                 _ if slot == NO_SLOT && of_any_slot => !held.parcel.errand.command.is_read_only(),
                 Course::Free => false,
-                Course::Goes(other) => other != aim,
+                Course::Goes { aim: other, seq, reads } => {
+                    other != aim || !(*seq == errand.seq || (*reads && errand.command.is_read_only()))
+                }
                 Course::Blocked => true,
             };
             if blocked || held.not_before > now {
@@ -145,7 +148,8 @@ impl SessionInner {
                 courses.insert(slot, Course::Blocked);
                 order.held.push(held);
             } else {
-                courses.insert(slot, Course::Goes(aim.clone()));
+                let reads = errand.command.is_read_only();
+                courses.insert(slot, Course::Goes { aim: aim.clone(), seq: errand.seq, reads });
                 order.bytes -= held.parcel.bytes.len();
                 ready.push(held);
             }

@@ -10,6 +10,7 @@ use super::judge::Verdict;
 use super::node::{NodeAddr, NodeId};
 use super::table::SLOTS;
 use super::view::View;
+use crate::telemetry::clock_ms;
 
 /// How long a round's evidence holds for errors that came after it: while something is wrong rounds
 /// start every 100 to 200 ms.
@@ -135,12 +136,13 @@ impl Topology {
     }
 
     /// The same by what is known and was known just before now: a node may recover between its answer and the round
-    /// that would bear it out.
+    /// that would bear it out. What it said of a command that is no script counts as well.
     pub fn bore_out_lately(&self, unable: Unable, node: NodeId, slot: u16) -> bool {
         let heard = self.heard.load();
         // A node's health is kept all the time.
         let is_fresh = heard.recent().next().is_some() || unable == Unable::Loading;
-        (is_fresh && self.is_known(unable, node, slot)) || heard.said_lately(unable, node, slot)
+        let told = || self.node(node).is_some_and(|node| node.was_unable(unable, clock_ms(), RECENT));
+        (is_fresh && self.is_known(unable, node, slot)) || heard.said_lately(unable, node, slot) || told()
     }
 
     /// What table and health say.
@@ -235,5 +237,15 @@ mod tests {
         assert!(!topology.bore_out_lately(Unable::Cluster, NodeId(0), 100), "no round was lately");
         topology.heard.store(Arc::new(heard(&[failing(six("a"))], Verdict::StateFail)));
         assert!(topology.bore_out_lately(Unable::Cluster, NodeId(1), 7));
+    }
+
+    #[test]
+    fn what_a_node_says_of_plain_commands_is_evidence_for_a_while() {
+        let node = Node::new(NodeId(0), NodeAddr { host: "h".to_owned(), port: 1 });
+        node.note_unable(Unable::Cluster, 1_000);
+        let until = 1_000 + RECENT.as_millis() as u64;
+        let was = |why, at| node.was_unable(why, at, RECENT);
+        assert_eq!([1_000, until, until + 1].map(|at| was(Unable::Cluster, at)), [true, true, false]);
+        assert!(!was(Unable::Loading, 1_000) && !was(Unable::Replica, 0));
     }
 }

@@ -3,6 +3,9 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::heard::Unable;
 
 /// Index of a node address. Not used for another address before the first has been out of the cluster
 /// for an hour and thousands of others came after it (`NodeRegistry`).
@@ -46,6 +49,9 @@ pub struct Node {
     /// It owes an answer for longer than it should, or a connection to it broke, and no PING has cleared that up.
     late: AtomicBool,
     keyless_scripts: AtomicUsize,
+    /// When it last said of a command that is no script that it cannot serve, by the reason, in milliseconds of the
+    /// process' clock, plus one.
+    unable: [AtomicU64; 3],
     /// As a replica it has what its primary had at this time, in milliseconds of the process' clock, plus
     /// one; 0 while nothing is known.
     as_of: AtomicU64,
@@ -67,6 +73,7 @@ impl Node {
             distance: AtomicU32::new(0),
             near: AtomicBool::new(false),
             keyless_scripts: AtomicUsize::new(0),
+            unable: Default::default(),
         }
     }
 
@@ -94,6 +101,19 @@ impl Node {
     #[inline]
     pub fn as_of(&self) -> Option<u64> {
         self.as_of.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// It cannot serve, in its own words: not those of a script.
+    pub(crate) fn note_unable(&self, why: Unable, now_ms: u64) {
+        if let Some(last) = self.unable.get(why as usize) {
+            last.store(now_ms + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// True when it said so less than `recent` ago.
+    pub(crate) fn was_unable(&self, why: Unable, now_ms: u64, recent: Duration) -> bool {
+        let last = self.unable.get(why as usize).map_or(0, |last| last.load(Ordering::Relaxed));
+        last > 0 && u128::from(now_ms.saturating_sub(last)) < recent.as_millis()
     }
 
     /// How long it takes to answer, smoothed, in microseconds; 0 while that is not known.

@@ -54,6 +54,10 @@ fn a_busy_script_is_killed_through_the_proxy_while_others_go_on() {
             check(reply.is_error() && reply.error().starts_with("BUSY"), reply)
         });
         client.ok(&cmd!["SET", free, "v"]);
+        for all in ["SCAN 0", "DBSIZE"] {
+            let reply = client.call(&words(all));
+            assert!(reply.error().starts_with("BUSY"), "{all}: {reply:?}");
+        }
         if name == "FUNCTION" {
             let stats = text(&client.raw(&request("FUNCTION|STATS")));
             assert!(stats.contains("duration_ms"), "{stats}");

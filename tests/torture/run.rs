@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::bench::Bench;
-use super::check::verdict::{Window, judge};
+use super::check::verdict::{Change, Window, judge};
 use super::check::{Kind, Micros, Slots, Span, Suspicion};
 use super::fault::{Fault, Injected, Scene, inject};
 use super::keep::{Evidence, Keep};
@@ -181,7 +181,8 @@ impl Conductor<'_> {
             let all = Span::new(start.saturating_sub(3_000_000), now);
             let slots = vec![(0, u16::MAX)];
             let broken = Some(all);
-            let window = Window { span: all, slots, lost: broken, two_primaries: false, busy: false, broken };
+            let window =
+                Window { span: all, slots, lost: broken, change: Change::TakeOver, busy: false, broken };
             self.bench.add_window(window);
         }
         let errors = self.bench.errors_within(Span::new(start, now));

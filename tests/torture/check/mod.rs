@@ -114,9 +114,11 @@ pub enum Excuse {
     Busy,
     /// A fault broke the connection, and the error admits that the request may have been executed.
     Broken,
-    /// Two nodes were primaries of one shard for a moment: what was published at the one comes over the cluster bus,
-    /// what was published behind it at the other comes at once.
-    TwoPrimaries,
+    /// The channel's slot has got another owner: what was published at the old one comes over the cluster bus, what was
+    /// published behind it at the new one may come sooner.
+    OwnerChanged,
+    /// A replica showed nil while its primary gave the slot away; otherwise the other excuse.
+    MovedAway(Box<Excuse>),
 }
 
 /// Something that does not fit.

@@ -165,7 +165,7 @@ impl Register {
         };
         let missed: Vec<usize> = (number + 1..=upper).filter(due).collect();
         let newest = missed.last()?;
-        let why = if *newest <= least { "this connection wrote or saw" } else { "was there long before" };
+        let why = if *newest <= least { "this connection wrote" } else { "was there long before" };
         let text = format!(
             "{}, though {newest} {why}",
             read.seen.map_or("nil".to_owned(), |n| format!("write {n}"))

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::bench::Bench;
-use super::check::verdict::Window;
+use super::check::verdict::{Change, Window};
 use super::check::{Micros, Span};
 use super::keep::Keep;
 use super::site::{SETTLE, Shard, Site};
@@ -68,6 +68,15 @@ faults! {
 }
 
 impl Fault {
+    fn change(self) -> Change {
+        match self {
+            Fault::Failover | Fault::Roll => Change::HandOver,
+            Fault::Reshard | Fault::ReshardCli | Fault::AddRemove => Change::Move,
+            Fault::KillReplica | Fault::NewId | Fault::Pause | Fault::Script | Fault::Cut => Change::None,
+            _ => Change::TakeOver,
+        }
+    }
+
     /// The fault of that name.
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|fault| fault.name() == name)
@@ -196,7 +205,7 @@ pub fn inject(fault: Fault, mut scene: Scene) -> (Injected, Vec<Shard>) {
         span: Span::new(start.saturating_sub(BEFORE), span.to),
         slots: effect.slots,
         lost: effect.lost.map(|until| loss(start, until, scene.site.timeout())),
-        two_primaries: fault == Fault::Takeover,
+        change: fault.change(),
         busy: fault == Fault::Script,
         broken: effect.broken.map(|b| Span::new(b.from, b.to + AFTER)),
     });

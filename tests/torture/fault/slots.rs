@@ -89,6 +89,8 @@ pub fn add_remove(scene: &mut Scene) -> Effect {
         scene.site.move_slot(*slot, guest, from.primary);
         scene.site.wait_agreement();
     }
+    // As one does before one stops a node: what waits there has gone by then.
+    scene.wait(Duration::from_secs(1));
     let id = scene.site.id(guest);
     let removed = scene.site.nodes.remove(guest);
     forget(scene, &id);

@@ -1,5 +1,5 @@
-//! Connections that said READONLY, so that replicas answer their reads: each reads what it wrote, never goes back in
-//! time, and nobody reads what is older than the bound. Other connections may see other ages.
+//! Connections that said READONLY, so that replicas answer their reads: each reads what it wrote, and nobody reads what
+//! is older than the bound. Other connections may see other ages; so may one that was answered by a primary before.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use crate::support::keys::slot;
 use crate::support::resp::{Value, frame};
 use crate::torture::bench::{Bench, lock};
 use crate::torture::check::register::{Read, Register};
-use crate::torture::check::{Finding, Kind, Micros, Slots, Span};
+use crate::torture::check::{Excuse, Finding, Kind, Micros, Slots, Span, Suspicion};
 use crate::torture::conn::{Ask, Conn, Got};
 
 const WRITERS: usize = 2;
@@ -76,7 +76,7 @@ struct Client<'b> {
     conn: Conn<'b>,
     /// Which connection that is: nothing is promised from one to the next.
     opened: usize,
-    /// The newest write of a key it was told of or has seen.
+    /// The newest write of a key that it was told of.
     known: HashMap<String, usize>,
 }
 
@@ -120,10 +120,15 @@ impl Client<'_> {
         };
         let least = self.known.get(&key.name).copied().unwrap_or(0);
         let finding = lock(&key.register).read_behind(&Read { seen, span, after }, least, LAG);
-        if finding.is_none() {
-            self.knows(key, seen.unwrap_or(0));
-        }
-        self.found(key, span, finding);
+        let Some(Finding { kind, lost, text }) = finding else { return };
+        let excuse = lost.map_or(Excuse::None, Excuse::Loss);
+        let excuse = if seen.is_none() { Excuse::MovedAway(Box::new(excuse)) } else { excuse };
+        self.stale(kind, &key.name, span, (excuse, text));
+    }
+
+    fn stale(&self, kind: Kind, key: &str, span: Span, (excuse, text): (Excuse, String)) {
+        let text = format!("{}: {key}: {text}", self.conn.name());
+        self.bench.suspect(Suspicion { kind, slots: Slots::one(slot(key.as_bytes())), span, excuse, text });
     }
 
     fn found(&self, key: &Key, span: Span, finding: Option<Finding>) {
@@ -209,8 +214,8 @@ impl Client<'_> {
                 Ok(Value::Bulk(shown)) if shown == value.as_bytes() => {}
                 Ok(Value::NullBulk | Value::Null) if got.span.from < LAG => {}
                 Ok(Value::NullBulk | Value::Null) => {
-                    let text = format!("{}: {key} is not there", self.conn.name());
-                    self.bench.wrong(Kind::Stale, Slots::one(slot(key.as_bytes())), got.span, text);
+                    let excuse = Excuse::MovedAway(Box::new(Excuse::None));
+                    self.stale(Kind::Stale, key, got.span, (excuse, "is not there".to_owned()));
                 }
                 Ok(other) => self.conn.misfit("GET", key, other, got.span),
                 Err(_) => {}

@@ -197,7 +197,7 @@ impl<'b> Subscriber<'b> {
         let heard = self.heard.entry((place, publisher)).or_default();
         let finding = heard.heard(number, sent.load(Ordering::Relaxed), open);
         if let Some(Finding { kind, text, .. }) = finding {
-            let excuse = if kind == Kind::Order { Excuse::TwoPrimaries } else { Excuse::None };
+            let excuse = if kind == Kind::Order { Excuse::OwnerChanged } else { Excuse::None };
             let text = format!("{}: {channel}: {text}", self.name);
             let slots = Slots::one(slot(channel.as_bytes()));
             self.bench.suspect(Suspicion { kind, slots, span, excuse, text });

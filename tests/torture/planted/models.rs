@@ -96,7 +96,7 @@ fn a_replica_shows_what_its_reader_knows_and_what_is_old_enough() {
     assert_eq!(behind(None, 50, 0), None, "nothing is old enough");
     assert_eq!(behind(Some(1), 60, 1), None);
     let older = behind(Some(1), 60, 2).expect("older");
-    assert_eq!((older.kind, older.lost), (Kind::Stale, Some(vec![20])), "the reader wrote or saw 2");
+    assert_eq!((older.kind, older.lost), (Kind::Stale, Some(vec![20])), "the reader wrote 2");
     assert_eq!(kind(behind(None, 111, 0)), Some(Kind::Stale), "1 has been there for long");
     assert_eq!(behind(Some(1), 120, 0), None, "2 not yet");
     assert_eq!(kind(behind(Some(1), 121, 0)), Some(Kind::Stale), "2 has");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::torture::check::verdict::{Window, judge};
+use crate::torture::check::verdict::{Change, Window, judge};
 use crate::torture::check::{Excuse, Kind, Slots, Span, Suspicion};
 use crate::torture::fault::{Roles, loss};
 use crate::torture::site::Shard;
@@ -18,12 +18,12 @@ fn kill() -> Window {
     let broken = Some(Span::new(110, 150));
     let span = Span::new(100, 200);
     let lost = Some(Span::new(90, 120));
-    Window { span, slots: vec![(0, 99)], lost, two_primaries: false, busy: false, broken }
+    Window { span, slots: vec![(0, 99)], lost, change: Change::TakeOver, busy: false, broken }
 }
 
 /// The same, but a fault that nobody may notice.
 fn failover() -> Window {
-    Window { lost: None, broken: None, ..kill() }
+    Window { lost: None, broken: None, change: Change::HandOver, ..kill() }
 }
 
 fn is_violation(suspicion: Suspicion, window: Window) -> bool {
@@ -92,14 +92,35 @@ fn busy_needs_a_script_at_that_node() {
 }
 
 #[test]
-fn messages_out_of_order_need_two_primaries_of_their_shard() {
-    let order = |slot, at| suspicion(Kind::Order, slot, (at, at), Excuse::TwoPrimaries);
-    let takeover = || Window { two_primaries: true, ..failover() };
-    assert!(!is_violation(order(5, 150), takeover()));
-    assert!(is_violation(order(500, 150), takeover()), "another shard");
-    assert!(is_violation(order(5, 250), takeover()), "afterwards");
-    assert!(is_violation(order(5, 150), kill()) && is_violation(order(5, 150), failover()));
-    assert!(is_violation(Suspicion { excuse: Excuse::None, ..order(5, 150) }, takeover()), "a message twice");
+fn messages_out_of_order_need_another_owner_of_their_slot() {
+    let order = |slot, at| suspicion(Kind::Order, slot, (at, at), Excuse::OwnerChanged);
+    assert!(!is_violation(order(5, 150), kill()) && !is_violation(order(5, 150), failover()));
+    assert!(is_violation(order(500, 150), kill()), "another shard");
+    assert!(is_violation(order(5, 250), kill()), "afterwards");
+    assert!(is_violation(order(5, 150), Window { change: Change::None, ..kill() }), "the owner stays");
+    assert!(is_violation(Suspicion { excuse: Excuse::None, ..order(5, 150) }, kill()), "a message twice");
+}
+
+#[test]
+fn an_old_primary_may_be_behind_while_it_hands_over_and_no_longer() {
+    let stale = |slot, at, all: &[u64]| suspicion(Kind::Stale, slot, (at, at), Excuse::Loss(all.to_vec()));
+    assert!(!is_violation(stale(5, 150, &[140, 145]), failover()));
+    assert!(is_violation(stale(5, 150, &[90, 145]), failover()), "a write from before");
+    assert!(is_violation(stale(5, 250, &[145]), failover()), "afterwards it is lost");
+    assert!(is_violation(stale(500, 150, &[145]), failover()), "another shard");
+    assert!(is_violation(stale(5, 150, &[145]), kill()), "a dead one reads nothing");
+    assert!(is_violation(Suspicion { kind: Kind::Lost, ..stale(5, 150, &[145]) }, failover()));
+}
+
+#[test]
+fn nil_at_a_replica_needs_a_slot_that_moves() {
+    let nil = |slot, at| suspicion(Kind::Stale, slot, (at, at), Excuse::MovedAway(Box::new(Excuse::None)));
+    let moving = || Window { change: Change::Move, ..failover() };
+    assert!(!is_violation(nil(5, 150), moving()));
+    assert!(is_violation(nil(500, 150), moving()) && is_violation(nil(5, 250), moving()));
+    assert!(is_violation(nil(5, 150), failover()));
+    let otherwise = Excuse::MovedAway(Box::new(Excuse::Loss(vec![95])));
+    assert!(!is_violation(Suspicion { excuse: otherwise, ..nil(5, 300) }, kill()), "it was lost");
 }
 
 #[test]
