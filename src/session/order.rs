@@ -171,12 +171,26 @@ impl SessionInner {
 /// Sends on what a session holds, as far as its order allows; ends the holding when nothing of the
 /// session is at a node any more. Called by the flusher after replies came in, and after a delay.
 pub fn advance(worker: &Rc<WorkerContext>, session: &Rc<Session>) {
+    // What ends here makes way for what was held behind it.
+    while let Step::Ended = step(worker, session) {}
+}
+
+/// What came of a look at what is held.
+enum Step {
+    /// Something ended without being sent.
+    Ended,
+    /// Nothing did.
+    Done,
+}
+
+fn step(worker: &Rc<WorkerContext>, session: &Rc<Session>) -> Step {
     let now = worker.clock.now();
     let mut inner = session.inner();
     if let Some(order) = inner.order.as_mut().filter(|order| order.timer <= now) {
         order.timer = 0;
     }
     let (ready, later) = inner.take_ready(now);
+    let taken = ready.len();
     inner.charge(&worker.budget);
     let (mut failed, mut refused) = (Vec::new(), Vec::new());
     let mut sendable = Vec::new();
@@ -197,6 +211,7 @@ pub fn advance(worker: &Rc<WorkerContext>, session: &Rc<Session>) {
     if idle && sendable.is_empty() && failed.is_empty() && refused.is_empty() {
         inner.release_order(worker);
     }
+    let ended = sendable.len() < taken;
     let timer = later.filter(|&at| inner.set_timer(at));
     drop(inner);
     for (errand, error) in failed {
@@ -211,6 +226,7 @@ pub fn advance(worker: &Rc<WorkerContext>, session: &Rc<Session>) {
     if let Some(at) = timer {
         worker.look_again(session, at);
     }
+    if ended { Step::Ended } else { Step::Done }
 }
 
 impl SessionInner {

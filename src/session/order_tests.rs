@@ -100,6 +100,19 @@ fn requests_go_on_in_their_order() {
 }
 
 #[test]
+fn what_ended_meanwhile_makes_way() {
+    with_session(|kit| {
+        let gone: Vec<Errand> = (0..3).map(|_| kit.held("set", 5, Aim::Table, 0)).collect();
+        let last = kit.held("set", 5, Aim::Table, 0);
+        for errand in &gone {
+            assert!(kit.session.inner().pending.settle(errand.seq, b"-ERR deadline\r\n"));
+        }
+        advance(&kit.worker, &kit.session);
+        assert_eq!(kit.worker.waiting_parts(&kit.session, last.seq), 1, "it was sent on");
+    });
+}
+
+#[test]
 fn reads_go_on_together_and_wait_for_writes() {
     with_session(|kit| {
         let all: Vec<Errand> =
