@@ -54,10 +54,6 @@ fn a_busy_script_is_killed_through_the_proxy_while_others_go_on() {
             check(reply.is_error() && reply.error().starts_with("BUSY"), reply)
         });
         client.ok(&cmd!["SET", free, "v"]);
-        for all in ["SCAN 0", "DBSIZE"] {
-            let reply = client.call(&words(all));
-            assert!(reply.error().starts_with("BUSY"), "{all}: {reply:?}");
-        }
         if name == "FUNCTION" {
             let stats = text(&client.raw(&request("FUNCTION|STATS")));
             assert!(stats.contains("duration_ms"), "{stats}");
@@ -65,6 +61,30 @@ fn a_busy_script_is_killed_through_the_proxy_while_others_go_on() {
         assert_eq!(client.call(&request(&format!("{name}|KILL"))), Value::Simple("OK".into()));
         assert!(runs.value().error().contains("killed"), "{name}");
         assert!(client.call(&request(&format!("{name}|KILL"))).error().starts_with("NOTBUSY"));
+    }
+}
+
+#[test]
+fn all_keys_cannot_be_told_while_a_node_is_busy() {
+    let fake = FakeCluster::start(2);
+    let proxy = Proxy::start(fake.addrs(), &[]);
+    fake.script(|seen| match (seen.node, seen.name().as_str()) {
+        (1, "SCAN" | "DBSIZE" | "CLUSTER" | "INFO") => Answer::text("-BUSY Redis is busy running a script."),
+        (_, "SCAN") => Answer::text("*2\r\n$1\r\n0\r\n*0"),
+        (_, "DBSIZE") => Answer::text(":1"),
+        _ => Answer::Standard,
+    });
+    let mut client = proxy.client();
+    let mut cursor = "0".to_owned();
+    let refused = eventually("SCAN comes to that node", || {
+        let reply = client.call(&cmd!["SCAN", cursor]);
+        if let Value::Array(items) = &reply {
+            cursor = items[0].text();
+        }
+        if reply.is_error() { Ok(reply) } else { Err(reply) }
+    });
+    for reply in [refused, client.call(&words("DBSIZE"))] {
+        assert_eq!(reply.error(), "BUSY Redis is busy running a script.");
     }
 }
 
