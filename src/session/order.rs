@@ -1,6 +1,6 @@
 //! The order rule after a redirect. A redirected request is held until every request of this
 //! session for its slot that is already at a node has been answered; then the held ones are sent again
-//! in order, of each slot one after the other. If meanwhile a later one that shares a key was executed, sending the earlier one now would
+//! in order. If meanwhile a later one that shares a key was executed, sending the earlier one now would
 //! swap them: it is answered with an error instead. While anything is held or under way again, no new
 //! request of this client is taken: it is the rare case, and the simplest rule that can't be wrong.
 
@@ -56,9 +56,9 @@ impl Order {
 enum Course {
     /// Nothing so far.
     Free,
-    /// One before them goes there. A node may become ready for them, or the slot's owner, in the middle of several: it
-    /// would refuse the first and execute the next. So only parts of the same request go with it, and reads with reads.
-    Goes { aim: Aim, seq: u32, reads: bool },
+    /// One before them goes to this aim: they may go there, too, and at once. An ASK that is followed late may lead to a
+    /// node that is not where the key is any more.
+    Goes(Aim),
     /// They stay.
     Blocked,
 }
@@ -136,9 +136,7 @@ impl SessionInner {
             let blocked = match course {
                 _ if slot == NO_SLOT && of_any_slot => !held.parcel.errand.command.is_read_only(),
                 Course::Free => false,
-                Course::Goes { aim: other, seq, reads } => {
-                    other != aim || !(*seq == errand.seq || (*reads && errand.command.is_read_only()))
-                }
+                Course::Goes(other) => other != aim,
                 Course::Blocked => true,
             };
             if blocked || held.not_before > now {
@@ -148,8 +146,7 @@ impl SessionInner {
                 courses.insert(slot, Course::Blocked);
                 order.held.push(held);
             } else {
-                let reads = errand.command.is_read_only();
-                courses.insert(slot, Course::Goes { aim: aim.clone(), seq: errand.seq, reads });
+                courses.insert(slot, Course::Goes(aim.clone()));
                 order.bytes -= held.parcel.bytes.len();
                 ready.push(held);
             }
